@@ -1,0 +1,3 @@
+"""
+The service; `README.md` says which files are yours.
+"""

@@ -1,0 +1,295 @@
+"""
+The commands of this service, owned by the template; each imports what it needs.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .chassis.exits import Exit
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
+__all__ = ["dev", "main", "web"]
+
+PACKAGE = (__package__ or "").partition(".")[0]
+
+# What differs in `dev`; the environment and .env still win.
+DEV = {"api_docs": "true", "drain_seconds": "0", "log_format": "console"}
+ENV_FILE = Path(".env")
+
+EPILOG = """\
+Settings are environment variables: `config doc` lists them, `config show` tells what is in force.
+Signals: SIGTERM drains and stops, a second one stops at once; SIGUSR1 logs every stack; SIGUSR2
+logs at DEBUG for ten minutes.
+Exit codes: 0 done or stopped, 64 usage, 69 port or backing service unavailable, 70 bug,
+78 configuration.
+"""
+
+
+def web(*, is_dev: bool = False) -> None:
+    """
+    Serve until SIGTERM.
+    """
+    from .chassis.logs import Logs, get_logger
+    from .chassis.process import Process
+    from .chassis.server import StartupError
+    from .chassis.settings import secrets_of
+    from .chassis.web import run
+    from .web import compose
+
+    settings = _load(is_dev=is_dev)
+    on_terminal = settings.log_format == "auto" and sys.stdout.isatty()
+    logs = Logs(
+        _identity(settings.revision),
+        console=on_terminal or settings.log_format == "console",
+        level=settings.log_level,
+        secrets=secrets_of(settings),
+    )
+    stop_seconds = settings.drain_seconds + settings.grace_seconds + 1
+    process = Process(package=PACKAGE, logs=logs, stop_seconds=stop_seconds, is_dev=is_dev)
+    process.install()
+    log = get_logger()
+    for name in settings.unknown:
+        log.warning("setting_unknown", variable=name, action="unset it: nothing reads it")
+    if is_dev:
+        read = list(settings.origins.values()).count(str(ENV_FILE))
+        log.info("env_file", path=str(ENV_FILE.absolute()), settings_read=read)
+        log.info("api_pages", url=f"http://{settings.host}:{settings.port}/docs")
+    try:
+        run(compose, settings, process)
+    except StartupError as error:
+        process.exit(error.code, error.event, cause=error.cause, action=error.action)
+    except Exception as error:  # noqa: BLE001  # the process ends
+        process.crash("start", error)
+
+
+def dev(sockets: object = None) -> None:
+    """
+    Serve, and start anew when the code changes; the reloader's child process has *sockets*.
+    """
+    import logging
+    from importlib.resources import files
+
+    import uvicorn
+    from uvicorn.supervisors import ChangeReload
+
+    if sockets is not None:
+        web(is_dev=True)
+        return
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    folder = str(files(PACKAGE))
+    config = uvicorn.Config("", reload=True, reload_dirs=[folder], log_config=None)
+    ChangeReload(config, dev, []).run()
+
+
+def preflight() -> Exit:
+    """
+    Run each check once; name every failure and every variable that nothing reads.
+    """
+    import asyncio
+
+    from .chassis.health import run_once
+    from .web import compose
+
+    settings = _load()
+
+    async def failures() -> list[str]:
+        limit = settings.check_timeout_seconds
+        async with compose(settings) as parts:
+            errors = [await run_once(check, timeout_seconds=limit) for check in parts.checks]
+        pairs = zip(parts.checks, errors, strict=True)
+        return [f"fail  check {check.name}: {error}" for check, error in pairs if error]
+
+    unread = [f"fail  {name}: nothing reads this variable; unset it" for name in settings.unknown]
+    failed = asyncio.run(failures())
+    print("\n".join([*unread, *failed]) or "pass  settings and checks")
+    return Exit.CONFIGURATION if unread else Exit.UNAVAILABLE if failed else Exit.OK
+
+
+def status() -> Exit:
+    """
+    Show what the process on this machine knows of itself.
+    """
+    import http.client
+    import time
+
+    from prometheus_client.parser import text_string_to_metric_families
+
+    settings = _load()
+    host = "127.0.0.1" if settings.host.is_unspecified else str(settings.host)
+    connection = http.client.HTTPConnection(host, settings.admin_port, timeout=2)
+    try:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    except (OSError, http.client.HTTPException) as error:
+        where = f"{host} port {settings.admin_port}"
+        print(f"Nobody answers on {where}: {error}. Is the service running,", file=sys.stderr)
+        print("with the same APP_HOST and APP_ADMIN_PORT as this command?", file=sys.stderr)
+        return Exit.UNAVAILABLE
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = " ".join(f"{name}={value}" for name, value in sample.labels.items())
+            if sample.name == "process_start_time_seconds":
+                print(f"{'uptime_seconds':<28}{time.time() - sample.value:.0f}")
+            elif sample.name.startswith("app_") and not sample.name.endswith("_bucket"):
+                value = labels if sample.name == "app_build_info" else f"{sample.value:g} {labels}"
+                print(f"{sample.name.removeprefix('app_'):<28}{value}")
+    return Exit.OK
+
+
+def openapi() -> Exit:
+    """
+    Print the API document.
+    """
+    from .web import api
+
+    print(json.dumps(api().openapi(), indent=2, ensure_ascii=False))
+    return Exit.OK
+
+
+def show(*, everything: bool) -> Exit:
+    """
+    Print the settings that differ from their defaults, or all, with their origin.
+    """
+    from .chassis.rules import variable
+
+    settings = _load()
+    for name in type(settings).model_fields:
+        origin = settings.origins.get(name, "default")
+        if everything or origin != "default":
+            print(f"{variable(name)}={_text(getattr(settings, name))}  # {origin}")
+    if not everything and not settings.origins:
+        print("Everything is as by default; `--all` shows it.")
+    return Exit.OK
+
+
+def doc() -> Exit:
+    """
+    Print every setting as a commented assignment: the chassis' own, then the service's.
+    """
+    from .chassis.rules import variable
+    from .chassis.settings import Settings as Chassis
+    from .chassis.settings import expected
+    from .settings import Settings
+
+    own = [name for name in Settings.model_fields if name not in Chassis.model_fields]
+    for title, names in (("the chassis", Chassis.model_fields), ("this service", own)):
+        print(f"# Settings of {title}, which `config doc` prints.")
+        for name in names:
+            field = Settings.model_fields[name]
+            value = _text(None if field.is_required() else field.default)
+            print(f"#\n# {field.description} [{expected(Settings, name)}]")
+            print(f"# {variable(name)}={value}")
+        print()
+    return Exit.OK
+
+
+def main() -> NoReturn:
+    """
+    The console script and `python -m`.
+    """
+    # The kernel ignores a SIGTERM for PID 1 that has no handler, and imports take a while.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(Exit.OK))
+    arguments = _parser().parse_args()
+    commands: dict[str, Any] = {
+        "web": web,
+        "dev": dev,
+        "preflight": preflight,
+        "status": status,
+        "openapi": openapi,
+        "show": lambda: show(everything=arguments.all),
+        "doc": doc,
+    }
+    try:
+        sys.exit(commands[arguments.command]())
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough.
+        os._exit(Exit.OK)
+
+
+def _build() -> Mapping[str, str]:
+    """
+    Name, version and description, from the installed distribution.
+    """
+    from importlib.metadata import metadata
+
+    found = metadata(PACKAGE)
+    return {"service": found["Name"], "version": found["Version"], "about": found["Summary"]}
+
+
+def _identity(revision: str) -> dict[str, str]:
+    build = _build()
+    return {"service": build["service"], "version": build["version"], "revision": revision}
+
+
+def _load(*, is_dev: bool = False) -> "Settings":
+    """
+    Read the settings; say everything that is wrong, to a person or a machine, and end.
+    """
+    from .chassis.environment import ConfigurationError, load
+    from .settings import Settings
+
+    try:
+        return load(Settings, env_file=ENV_FILE, defaults=DEV) if is_dev else load(Settings)
+    except ConfigurationError as error:
+        faults = error.faults
+    if sys.stderr.isatty():
+        print(*(f"{name} {problem}" for name, problem in faults), sep="\n", file=sys.stderr)
+    else:
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        head = {"timestamp": now, "level": "error", "event": "configuration_invalid"}
+        for name, problem in faults:
+            line = {**head, **_identity("unknown"), "variable": name, "problem": problem}
+            print(json.dumps(line), file=sys.stderr)
+    sys.exit(Exit.CONFIGURATION)
+
+
+def _text(value: object) -> str:
+    """
+    As one writes it into the environment; secrets masked.
+    """
+    from .chassis.settings import SECRET_TYPES, mask
+
+    if value is None or isinstance(value, SECRET_TYPES):
+        return "" if value is None else "**********"
+    plain = list(value) if isinstance(value, (tuple, set, frozenset)) else value
+    return mask(json.dumps(plain, default=str, ensure_ascii=False).strip('"'))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """
+        Usage errors have their own exit code.
+        """
+        self.print_usage(sys.stderr)
+        self.exit(Exit.USAGE, f"{self.prog}: error: {message}; see `{self.prog} --help`\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    build, raw = _build(), argparse.RawDescriptionHelpFormatter
+    parser = _Parser(build["service"], None, build["about"], EPILOG, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {build['version']}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("web", help="serve until SIGTERM")
+    commands.add_parser("dev", help="serve with reload, .env, console logs and API pages")
+    commands.add_parser("preflight", help="check settings and backing services; name all problems")
+    commands.add_parser("status", help="show the process that runs on this machine")
+    commands.add_parser("openapi", help="print the API document")
+    config = commands.add_parser("config", help="show or document the settings")
+    what = config.add_subparsers(dest="command", required=True, metavar="show|doc")
+    shown = what.add_parser("show", help="print what differs from the defaults, and its origin")
+    shown.add_argument("--all", action="store_true", help="print the defaults too")
+    what.add_parser("doc", help="print the configuration reference, in the form of .env")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

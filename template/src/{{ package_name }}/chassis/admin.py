@@ -1,0 +1,56 @@
+"""
+What operators ask: probes and metrics, on a port of their own.
+"""
+
+from collections.abc import Iterable
+
+import orjson
+from prometheus_client import REGISTRY, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+
+from . import problem
+from .asgi import Receive, Scope, Send, respond
+from .health import Health
+from .process import Process
+
+__all__ = ["Admin"]
+
+
+class Admin:
+    """
+    The ASGI application of the admin port; it answers from memory, nothing here waits.
+    """
+
+    def __init__(self, *, process: Process, health: Health, unknown: int) -> None:
+        self._process = process
+        self._health = health
+        self._unknown = unknown
+        REGISTRY.register(self)
+
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if result := self._health.probes.get(path):
+            status, body = 503 if result == "fail" else 200, orjson.dumps({"status": result})
+            await respond(send, status, body, "application/health+json")
+        elif path == "/metrics":
+            await respond(send, 200, generate_latest(REGISTRY), "text/plain; version=0.0.4")
+        else:
+            await respond(send, 404, problem.body(404), problem.MEDIA_TYPE)
+
+    def collect(self) -> Iterable[Metric]:
+        """
+        What the process knows of itself, for Prometheus and for `status`.
+        """
+        yield InfoMetricFamily("app_build", "What is running.", self._process.logs.identity)
+        errors = CounterMetricFamily("app_errors", "Errors by kind.", labels=["kind"])
+        for kind, count in self._process.errors.items():
+            errors.add_metric([kind], count)
+        checks = GaugeMetricFamily("app_check_up", "1 if the check passes.", labels=["check"])
+        for name, result in self._health.checks.items():
+            checks.add_metric([name], result == "pass")
+        yield from (errors, checks)
+        ready, lost = self._health.ready() != "fail", self._process.logs.sink.dropped
+        yield GaugeMetricFamily("app_ready", "1 if ready for requests.", ready)
+        yield GaugeMetricFamily("app_requests_in_flight", "Requests.", self._process.in_flight)
+        yield GaugeMetricFamily("app_settings_unknown", "Variables not read.", self._unknown)
+        yield CounterMetricFamily("app_log_lines_dropped", "Log lines not written.", lost)

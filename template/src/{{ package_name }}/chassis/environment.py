@@ -1,0 +1,134 @@
+"""
+The only reader of the environment: strict, and every problem is named at once.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, SecretsSettingsSource
+
+from .rules import RULES, variable
+from .settings import PREFIX, Settings, expected, is_secret, mask
+
+__all__ = ["ConfigurationError", "load"]
+
+S = TypeVar("S", bound=Settings)
+
+
+class ConfigurationError(Exception):
+    """
+    Everything that is wrong with the environment: pairs of a variable and its problem.
+    """
+
+    def __init__(self, faults: Iterable[tuple[str, str]]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(f"{name} {problem}" for name, problem in self.faults))
+
+
+def load(
+    cls: type[S], *, env_file: Path | None = None, defaults: Mapping[str, str] | None = None
+) -> S:
+    """
+    Read *cls* from the environment, then from APP_SECRETS_DIR, *env_file* and *defaults*.
+
+    Raises `ConfigurationError` with every fault there is.
+    """
+    names = set(os.environ)
+    layers = [("environment", EnvSettingsSource(cls)())]
+    directory = Path(os.environ.get(variable("secrets_dir")) or os.devnull)
+    if directory.is_dir():
+        names.update(path.name for path in directory.iterdir() if path.is_file())
+        layers.append((f"file in {directory}", SecretsSettingsSource(cls, directory)()))
+    if env_file and env_file.is_file():
+        dotenv = DotEnvSettingsSource(cls, env_file, dotenv_filtering="only_existing")
+        names.update(name.upper() for name in dotenv.env_vars)
+        layers.append((str(env_file), dotenv()))
+    layers.append(("command", dict(defaults or {})))
+    # The first layer that has a name wins.
+    origins = {name: origin for origin, layer in reversed(layers) for name in layer}
+    raw = {name: value for _, layer in reversed(layers) for name, value in layer.items()}
+
+    near, unknown = _unknown(cls, names)
+    settings, faults = _validate(cls, raw)
+    if settings is None or near or faults:
+        raise ConfigurationError([*near, *faults])
+    settings._origins, settings._unknown = origins, tuple(unknown)  # noqa: SLF001  # its reader
+    return settings
+
+
+def _unknown(cls: type[Settings], names: set[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """
+    Near misses are faults; other unknown variables are left for a warning.
+    """
+    known = {variable(name) for name in cls.model_fields}
+    faults, unknown = [], []
+    for name in sorted(names - known):
+        like = [other for other in sorted(known) if _is_near(name.upper(), other)]
+        if like:
+            faults.append((name, f"is unknown; did you mean {like[0]}?"))
+        elif name.startswith(PREFIX):
+            unknown.append(name)
+    return faults, unknown
+
+
+def _is_near(name: str, known: str) -> bool:
+    """
+    Equal, or behind the prefix one letter changed, missing or added, or two neighbours swapped.
+    """
+    start = len(os.path.commonprefix([name, known]))  # noqa: RUF071  # letter by letter
+    short, long = sorted((name[start:], known[start:]), key=len)
+    swapped = short[1::-1] == long[:2] and short[2:] == long[2:]
+    same_rest = short[1:] == long[1:] if len(short) == len(long) else short == long[1:]
+    return start >= len(PREFIX) and (same_rest or swapped)
+
+
+def _validate(cls: type[S], raw: dict[str, Any]) -> tuple[S | None, list[tuple[str, str]]]:
+    """
+    Check each value, then the rules between those that are well-formed.
+    """
+    settings = None
+    bad = {name: "is empty; unset it or give it a value" for name in raw if raw[name] == ""}
+    values = {name: value for name, value in raw.items() if name not in bad}
+    try:
+        settings = cls(**values)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_input=False):
+            name = str(detail["loc"][0]) if detail["loc"] else "*"
+            bad.setdefault(name, _problem(cls, name, detail, values))
+    faults = [(variable(name), problem) for name, problem in bad.items()]
+    return settings, [*faults, *_broken_rules(cls, settings, values, bad)]
+
+
+def _problem(cls: type[Settings], name: str, detail: Any, values: Mapping[str, Any]) -> str:
+    told = str(detail["msg"])
+    if name not in cls.model_fields:
+        return told
+    field, wanted = cls.model_fields[name], expected(cls, name)
+    value = str(values.get(name))
+    if detail["type"] == "missing":
+        return f"is missing: {field.description} [expected: {wanted}]"
+    if is_secret(field.annotation):
+        return f"{told.replace(value, '**********')} [expected: {wanted}]"
+    if value.startswith("tcp://"):
+        told += "; this is a Kubernetes service link, set enableServiceLinks: false in the pod"
+    return f"{told}, got {mask(value)[:200]!r} [expected: {wanted}]"
+
+
+def _broken_rules(
+    cls: type[Settings], settings: Settings | None, raw: Mapping[str, Any], bad: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    # If something else is wrong, look at the chassis' own as far as they are well-formed.
+    good = {name: raw[name] for name in Settings.model_fields if name in raw.keys() - bad}
+    known = dict(settings or Settings(**good))
+    numbers = {name: value for name, value in known.items() if name not in bad}
+    for rule in RULES:
+        terms, _, right = rule.parts
+        fields = [right, *(term for term in terms if term in cls.model_fields)]
+        if numbers.keys() >= {*fields} and (problem := rule.broken(numbers)):
+            named = [name for name in fields if name in raw]
+            yield variable((named or fields)[0]), problem
+    if "port" in numbers and numbers["port"] == numbers.get("admin_port"):
+        yield variable("admin_port"), f"must differ from {variable('port')}={numbers['port']}"

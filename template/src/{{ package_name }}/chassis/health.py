@@ -1,0 +1,121 @@
+"""
+Health: liveness is local, readiness is declared, and no probe ever waits for a check.
+
+Shape: `application/health+json` (draft-inadarei-api-health-check), its status only.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from .logs import get_logger
+from .process import Process
+from .settings import Settings
+
+__all__ = ["Check", "Health", "run_once"]
+
+# Three failures to go down, two successes to come back: one lost packet changes nothing.
+DOWN_AFTER, UP_AFTER = 3, 2
+
+Status = Literal["pass", "warn", "fail"]
+log = get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """
+    One named test of one backing service; *probe* raises when it fails.
+
+    Readiness waits for its first success. A later failure is a warning, so that a hiccup of
+    something shared does not take every replica out of the load balancer, unless it is *critical*.
+    """
+
+    name: str
+    probe: Callable[[], Awaitable[object]]
+    critical: bool = False
+    timeout_seconds: float | None = None
+
+
+async def run_once(check: Check, *, timeout_seconds: float) -> str | None:
+    """
+    The name of the error, or None; a probe that ignores its cancellation is left behind.
+    """
+    probe = asyncio.ensure_future(check.probe())
+    limit = check.timeout_seconds or timeout_seconds
+    if not (await asyncio.wait({probe}, timeout=limit))[0]:
+        probe.cancel()
+        return f"TimeoutError after {limit:g} s"
+    (result,) = await asyncio.gather(probe, return_exceptions=True)
+    return type(result).__name__ if isinstance(result, BaseException) else None
+
+
+class _State:
+    """
+    What is known of a check: it changes only after several equal results.
+    """
+
+    def __init__(self, check: Check) -> None:
+        self.check = check
+        self._is_up: bool | None = None
+        self._answered, self._streak = False, 0
+
+    @property
+    def status(self) -> Status:
+        if self._is_up:
+            return "pass"
+        return "fail" if self.check.critical or not self._answered else "warn"
+
+    def note(self, error: str | None) -> None:
+        is_up = error is None
+        self._streak = self._streak + 1 if is_up != self._is_up else 0
+        if self._streak >= (1 if not self._answered else UP_AFTER if is_up else DOWN_AFTER):
+            self._is_up, self._answered, self._streak = is_up, self._answered or is_up, 0
+            log.warning("check_changed", check=self.check.name, is_up=is_up, error=error)
+
+
+class Health:
+    """
+    The answers of /livez, /readyz and /startupz.
+    """
+
+    def __init__(self, process: Process, settings: Settings) -> None:
+        self._process = process
+        self._settings = settings
+        self._states: list[_State] = []
+
+    @property
+    def probes(self) -> dict[str, Status]:
+        """
+        The answer of each probe by its path; liveness is that the loop answers at all.
+        """
+        started: Status = "pass" if self._process.ready else "fail"
+        return {"/livez": "pass", "/readyz": self.ready(), "/startupz": started}
+
+    @property
+    def checks(self) -> dict[str, Status]:
+        return {state.check.name: state.status for state in self._states}
+
+    def ready(self) -> Status:
+        """
+        Whether to send work: not before the start is over, not while stopping.
+        """
+        results = set(self.checks.values())
+        if "fail" in results or self._process.stopping or not self._process.ready:
+            return "fail"
+        return "warn" if "warn" in results else "pass"
+
+    def watch(self, checks: Sequence[Check]) -> None:
+        """
+        Run each check again and again, off the request path, until the process ends.
+        """
+        self._states = [_State(check) for check in checks]
+        for state in self._states:
+            self._process.supervise(f"check {state.check.name}", partial(self._repeat, state))
+
+    async def _repeat(self, state: _State) -> None:
+        limit = self._settings.check_timeout_seconds
+        while True:
+            state.note(await run_once(state.check, timeout_seconds=limit))
+            await asyncio.sleep(self._settings.check_interval_seconds)

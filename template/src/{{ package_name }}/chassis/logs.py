@@ -1,0 +1,171 @@
+"""
+Logs: one JSON object a line on stdout, whoever speaks; readable on a terminal.
+
+structlog, standard-library loggers, warnings, the canonical request line and what other code
+prints all end in one `Sink`, which masks the values of secret settings.
+"""
+
+import base64
+import io
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import orjson
+import structlog
+from structlog.processors import ExceptionRenderer, TimeStamper, add_log_level
+from structlog.tracebacks import ExceptionDictTransformer
+from structlog.typing import EventDict, Processor
+
+__all__ = ["LEVELS", "Logs", "Sink", "get_logger"]
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+get_logger = structlog.get_logger
+
+
+class Sink:
+    """
+    Writes whole lines to stdout; never raises, never shows a secret.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self.dropped = 0
+        # Reentrant: a signal handler may log while the main thread is writing.
+        self._lock = threading.RLock()
+        # A shorter one would garble ordinary words.
+        self._forms = [form for secret in secrets if len(secret) >= 6 for form in _forms(secret)]
+
+    def msg(self, line: bytes) -> None:
+        """
+        Write *line*; what can't be written is counted.
+        """
+        for form in self._forms:
+            line = line.replace(form, b"**********")
+        rest = memoryview(line + b"\n")
+        try:
+            with self._lock:
+                while rest:
+                    rest = rest[os.write(1, rest) :]
+        except OSError:
+            self.dropped += 1
+
+    debug = info = warning = error = critical = msg
+
+
+class Logs:
+    """
+    The pipeline of this process: whatever speaks in it, speaks through this.
+    """
+
+    def __init__(
+        self, identity: dict[str, str], *, console: bool, level: str, secrets: Iterable[str]
+    ) -> None:
+        self.identity, self.console, self.usual_level = identity, console, level
+        self.sink = Sink(secrets)
+        if not console:
+            sys.stdout, sys.stderr = _Printed("stdout", 1), _Printed("stderr", 2)
+        structlog.configure(
+            processors=self._processors(),
+            wrapper_class=structlog.make_filtering_bound_logger(0),
+            logger_factory=lambda *_: self.sink,
+            cache_logger_on_first_use=True,
+        )
+        logging.captureWarnings(capture=True)
+        logging.basicConfig(handlers=[_Bridge()], force=True)
+        # The envelope reports what uvicorn would say again, without a request id.
+        logging.getLogger("uvicorn").setLevel(logging.ERROR)
+        self.set_level(level)
+
+    def set_level(self, level: str) -> None:
+        """
+        Show events of at least *level* from now on, also those of third parties.
+        """
+        self._least = LEVELS[level]
+        logging.getLogger().setLevel(self._least)
+
+    def line(self, event: str, level: str, fields: Mapping[str, Any]) -> None:
+        """
+        The short way for the one line that each request writes: same sink, same shape.
+        """
+        if self.console:
+            get_logger().log(LEVELS[level], event, **fields)
+        elif LEVELS[level] >= self._least:
+            head = {"timestamp": datetime.now(UTC), "level": level, "event": event}
+            self.sink.msg(_dumps({**head, **self.identity, **fields}))
+
+    def _processors(self) -> list[Processor]:
+        def threshold(_: object, method: str, event: EventDict) -> EventDict:
+            # Here and not in the wrapper, so that cached loggers follow a change.
+            if LEVELS[method] < self._least:
+                raise structlog.DropEvent
+            return event
+
+        def arrange(_: object, __: str, event: EventDict) -> EventDict:
+            head = {key: event.pop(key) for key in ("timestamp", "level", "event")}
+            return {**head, **self.identity, **event}
+
+        merge = structlog.contextvars.merge_contextvars
+        first: list[Processor] = [threshold, merge, add_log_level, TimeStamper(fmt="iso", utc=True)]
+        if self.console:
+            plain = structlog.dev.plain_traceback
+            pretty = structlog.dev.ConsoleRenderer(exception_formatter=plain)
+            return [*first, lambda *args: pretty(*args).encode(errors="backslashreplace")]
+        # Local variables stay out of tracebacks: they hold secrets.
+        frames = ExceptionDictTransformer(show_locals=False, max_frames=20)
+        return [*first, arrange, ExceptionRenderer(frames), lambda *args: _dumps(args[2])]
+
+
+class _Bridge(logging.Handler):
+    """
+    Hands the records of standard-library loggers to structlog.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            event = record.getMessage()
+        except (TypeError, ValueError):
+            event = str(record.msg)
+        level = max(min(record.levelno // 10 * 10, 50), 10)
+        get_logger().log(level, event, logger=record.name, exc_info=record.exc_info)
+
+
+class _Printed(io.TextIOBase):
+    """
+    Turns what code prints into events, so that every line stays JSON.
+    """
+
+    def __init__(self, stream: str, descriptor: int) -> None:
+        self._stream, self._descriptor, self._rest = stream, descriptor, ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in filter(str.strip, lines):
+            get_logger().info("printed", stream=self._stream, text=line)
+        return len(text)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+
+def _dumps(event: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(event, repr, orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
+    except TypeError:
+        # Lone surrogates and integers over 64 bits.
+        return json.dumps(event, default=repr, skipkeys=True).encode()
+
+
+def _forms(secret: str) -> set[bytes]:
+    """
+    A secret as it may appear in a line: raw, JSON-escaped, URL-encoded, base64.
+    """
+    texts = [secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]]
+    texts += [quote(secret), quote(secret, safe=""), quote_plus(secret)]
+    codes = [base64.b64encode(secret.encode()), base64.urlsafe_b64encode(secret.encode())]
+    return {text.encode() for text in texts} | {code.rstrip(b"=") for code in codes}

@@ -1,0 +1,27 @@
+"""
+Error bodies: problem details for HTTP APIs (RFC 9457), without a word of the input.
+"""
+
+from http.client import responses
+from typing import Any
+
+import orjson
+from structlog.contextvars import get_contextvars
+
+__all__ = ["MEDIA_TYPE", "SCHEMA", "body"]
+
+MEDIA_TYPE = "application/problem+json"
+TEXTS = {name: {"type": "string"} for name in ("type", "title", "detail", "instance")}
+SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "instance"],
+    "properties": {**TEXTS, "status": {"type": "integer"}, "errors": {"type": "array"}},
+}
+
+
+def body(status: int, **members: Any) -> bytes:
+    """
+    A problem as JSON; `instance` is the request id, *members* add to it.
+    """
+    problem = {"type": "about:blank", "title": responses.get(status, "Error"), "status": status}
+    return orjson.dumps({**problem, "instance": get_contextvars().get("request_id", ""), **members})

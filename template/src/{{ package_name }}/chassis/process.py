@@ -1,0 +1,181 @@
+"""
+The running process: stops when told to, crashes loudly when broken, lets one look inside.
+"""
+
+import asyncio
+import faulthandler
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+from .exits import Exit
+from .logs import LEVELS, Logs, get_logger
+
+__all__ = ["Process"]
+
+DEBUG_SECONDS = 600
+log = get_logger()
+
+
+class Process:
+    """
+    State of this process, and its reaction to signals and to errors that nobody caught.
+
+    *stop_seconds* bounds the time from the first SIGTERM to the end, whatever hangs.
+    """
+
+    def __init__(self, *, package: str, logs: Logs, stop_seconds: float, is_dev: bool) -> None:
+        self.logs = logs
+        self.is_dev = is_dev
+        self.errors: Counter[str] = Counter()
+        self.in_flight = 0
+        self.ready = self.stopping = False
+        self.stop = asyncio.Event()
+        self._package, self._stop_seconds = package, stop_seconds
+        self._started = time.monotonic()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._hush = threading.Timer(0, logs.set_level)
+
+    def install(self) -> None:
+        """
+        Take over signals and hooks; call from the main thread, before the loop runs.
+        """
+        faulthandler.enable(file=2)
+        sys.excepthook = lambda _, error, __: self.crash("uncaught", error)
+        sys.unraisablehook = lambda hook: self.report("unraisable", hook.exc_value)
+        threading.excepthook = lambda hook: self.report("thread", hook.exc_value)
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, self._on_stop)
+        signal.signal(signal.SIGUSR1, lambda *_: log.warning("stacks", **self.stacks()))
+        signal.signal(signal.SIGUSR2, self._on_debug)
+
+    def attach(self) -> None:
+        """
+        Watch the running event loop too.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._on_loop_exception)
+
+    def supervise(self, name: str, work: Callable[[], Awaitable[object]]) -> "asyncio.Task[None]":
+        """
+        Run *work* as a task whose exception ends the process.
+        """
+
+        async def run() -> None:
+            with self._guard(f"task {name}"):
+                await work()
+
+        return asyncio.create_task(run(), name=name)
+
+    def supervise_thread(self, name: str, work: Callable[[], object]) -> None:
+        """
+        Run *work* in a thread whose exception ends the process.
+        """
+
+        def run() -> None:
+            with self._guard(f"thread {name}"):
+                work()
+
+        threading.Thread(target=run, name=name, daemon=True).start()
+
+    def crash(self, cause: str, error: BaseException | None = None) -> NoReturn:
+        """
+        Say what is known and end: a restart mends more than limping on.
+        """
+        self.exit(Exit.BUG, "crash", cause=cause, exc_info=error, **self.stacks())
+
+    def exit(self, code: int, event: str, **fields: Any) -> NoReturn:
+        """
+        Log a last event and end at once, past threads that would not.
+        """
+        level = LEVELS["critical" if code == Exit.BUG else "warning" if fields else "info"]
+        fields |= {"uptime_seconds": time.monotonic() - self._started, "exit_code": int(code)}
+        try:
+            log.log(level, event, **fields)
+        finally:
+            os._exit(code)
+
+    def report(self, kind: str, error: BaseException | None, **fields: Any) -> None:
+        """
+        Tell and count what went wrong in code that is not worth the process.
+        """
+        self.errors[kind] += 1
+        log.error("stray_error", kind=kind, exc_info=error, **fields)
+
+    def stacks(self) -> dict[str, Any]:
+        """
+        Where every thread and asyncio task is, innermost call first.
+        """
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        frames = sys._current_frames()  # noqa: SLF001  # documented
+        tasks = asyncio.all_tasks(self._loop) if self._loop else set()
+        return {
+            "in_flight": self.in_flight,
+            "threads": {f"{names.get(key)} {key}": _calls(frames[key]) for key in frames},
+            "task_count": len(tasks),
+            "tasks": [f"{task.get_name()} {task.get_stack(limit=1)}" for task in list(tasks)[:100]],
+        }
+
+    @contextmanager
+    def _guard(self, cause: str) -> Iterator[None]:
+        try:
+            yield
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  # the process ends
+            self.crash(cause, error)
+
+    def _on_stop(self, number: int, _: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self.stopping:
+            self.exit(128 + number, "stopped_by_force", signal=name)
+        if not self.ready:
+            # Nothing is in flight yet, and what is being opened may hang.
+            self.exit(Exit.OK, "stopped", signal=name)
+        self.stopping = True
+        log.info("stopping", signal=name, in_flight=self.in_flight)
+        self.supervise_thread("reaper", self._reap)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.stop.set)
+
+    def _reap(self) -> NoReturn:
+        time.sleep(self._stop_seconds)
+        self.exit(Exit.OK, "grace_exceeded", **self.stacks())
+
+    def _on_debug(self, *_: object) -> None:
+        """
+        Log at DEBUG for a while.
+        """
+        self._hush.cancel()
+        self.logs.set_level("debug")
+        log.warning("log_level_changed", level_now="debug", seconds=DEBUG_SECONDS)
+        self._hush = threading.Timer(DEBUG_SECONDS, self.logs.set_level, [self.logs.usual_level])
+        self._hush.daemon = True
+        self._hush.start()
+
+    def _on_loop_exception(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """
+        A callback of ours that raises is a bug; what strangers can provoke is not fatal.
+        """
+        callback = getattr(context.get("handle"), "_callback", None)
+        while isinstance(callback, functools.partial):
+            callback = callback.func
+        module = getattr(callback, "__module__", None) or ""
+        is_foreign = context.keys() & {"socket", "transport", "protocol"}
+        if module.partition(".")[0] == self._package and not is_foreign:
+            self.crash("loop callback", context.get("exception"))
+        self.report("loop", context.get("exception"), message=context["message"])
+
+
+def _calls(frame: FrameType) -> list[str]:
+    walk = list(traceback.walk_stack(frame))[:50]
+    return [f"{f.f_code.co_filename}:{line} {f.f_code.co_name}" for f, line in walk]

@@ -1,0 +1,81 @@
+"""
+uvicorn, embedded: our own sockets and signals, one event loop for both listeners.
+"""
+
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from .asgi import App
+from .exits import Exit
+from .rules import variable
+from .settings import Settings
+
+__all__ = ["Server", "StartupError", "bind"]
+
+
+class StartupError(Exception):
+    """
+    A start-up that failed for a reason that can be told: what happened, and what to do.
+    """
+
+    def __init__(self, code: Exit, event: str, *, cause: str, action: str) -> None:
+        super().__init__(cause)
+        self.code, self.event, self.cause, self.action = code, event, cause, action
+
+
+def bind(settings: Settings, name: str) -> socket.socket:
+    """
+    Bind the port that setting *name* holds, before anything is opened.
+
+    Raises `StartupError`.
+    """
+    host, port = str(settings.host), getattr(settings, name)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        code, event = Exit.CONFIGURATION, "port_not_bindable"
+        action = f"use a port above 1023 and an address of this machine: {variable(name)}, APP_HOST"
+        if error.errno == errno.EADDRINUSE:
+            code, event = Exit.UNAVAILABLE, "port_in_use"
+            action = f"stop who holds it (`ss -ltnp` tells), or set {variable(name)}"
+        cause = f"port {port} on {host}: {error.strerror}"
+        raise StartupError(code, event, cause=cause, action=action) from error
+    return listener
+
+
+class Server(uvicorn.Server):
+    """
+    A uvicorn server that leaves signals to us; `should_exit` ends it within the grace period.
+    """
+
+    def __init__(self, app: App, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                # Context variables of one request must not reach the next on its connection.
+                reset_contextvars=True,
+                timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]  # a float works
+                timeout_graceful_shutdown=settings.grace_seconds,  # type: ignore[arg-type]  # so here
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """
+        Nothing: `Process` owns the signals.
+        """
+        yield

@@ -1,0 +1,164 @@
+"""
+Settings: typed values of the environment, one field per variable, the docstring its meaning.
+
+A service subclasses `Settings` and adds its own; `environment.load` reads them.
+"""
+
+import re
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+from typing import Annotated, Literal, get_args
+
+from pydantic import (
+    BeforeValidator,
+    DirectoryPath,
+    Field,
+    IPvAnyAddress,
+    Secret,
+    SecretBytes,
+    SecretStr,
+    field_validator,
+)
+from pydantic_core import from_json
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+__all__ = ["Port", "Seconds", "Settings", "expected", "is_secret", "mask", "secrets_of"]
+
+PREFIX = "APP_"
+SECRET_TYPES = (Secret, SecretBytes, SecretStr)
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+_AnyCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
+
+
+class Settings(BaseSettings):
+    """
+    What every process of a service needs to know; the defaults suit production.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        enable_decoding=False,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+    _origins: Mapping[str, str] = {}
+    _unknown: tuple[str, ...] = ()
+
+    host: IPvAnyAddress = IPv4Address("127.0.0.1")
+    """IP address that both listeners bind."""
+    port: Port = 8000
+    """TCP port of the service."""
+    admin_port: Port = 8001
+    """TCP port of the probes and metrics."""
+    probes_on_public_port: bool = False
+    """Serve the probes on the public port too, for platforms that know only one."""
+    api_docs: bool = False
+    """Serve the API document at /openapi.json and its pages at /docs."""
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _AnyCase] = "info"
+    """Least level that is logged."""
+    log_format: Annotated[Literal["auto", "json", "console"], _AnyCase] = "auto"
+    """auto means console on a terminal and json elsewhere."""
+    request_deadline_seconds: Seconds = 10
+    """A request that takes longer is answered with 504."""
+    body_max_bytes: Annotated[int, Field(ge=0)] = 1_048_576
+    """A larger request body is answered with 413."""
+    keep_alive_seconds: Seconds = 75
+    """An idle connection is closed after this time."""
+    drain_seconds: Annotated[float, Field(ge=0, le=86400)] = 5
+    """After SIGTERM, time to go on serving while load balancers notice."""
+    grace_seconds: Seconds = 25
+    """After the drain, time for requests in flight to finish."""
+    watchdog_seconds: Seconds = 15
+    """An event loop that is blocked for longer ends the process."""
+    check_interval_seconds: Seconds = 1
+    """Time between two runs of a readiness check."""
+    check_timeout_seconds: Seconds = 0.5
+    """Limit of one run of a readiness check."""
+    platform_grace_seconds: Seconds = 45
+    """Declared: time the platform waits between SIGTERM and SIGKILL."""
+    lb_idle_seconds: Seconds = 60
+    """Declared: idle time after which the load balancer disconnects."""
+    lb_response_seconds: Seconds = 30
+    """Declared: time the load balancer waits for an answer."""
+    revision: str = "unknown"
+    """Commit that the image was built from; set by the image."""
+    secrets_dir: DirectoryPath | None = None
+    """Folder with a file per secret, named like its variable."""
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """
+        Where each value that is no default came from.
+        """
+        return self._origins
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """
+        Variables with the prefix that nothing reads.
+        """
+        return self._unknown
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]  # the other sources are not asked
+        cls, _: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **__: object
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """
+        Only what `environment.load` hands over, so that each value's origin is known.
+        """
+        return (init_settings,)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _parse_json(cls, value: object) -> object:
+        """
+        Lists and mappings are written as JSON; anything else stays as it is.
+        """
+        try:
+            return from_json(value) if isinstance(value, str) and value[:1] in "[{" else value
+        except ValueError:
+            return value
+
+
+def expected(cls: type[Settings], name: str) -> str:
+    """
+    Type and limits of a field in words, such as "integer, minimum 1, maximum 65535".
+    """
+    schema = cls.model_json_schema()["properties"][name]
+    schema |= next((part for part in schema.get("anyOf", ()) if part["type"] != "null"), {})
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    kind = schema.get("format", schema["type"]).replace("ipvany", "IP ")
+    kind = {"array": "JSON array", "boolean": "true or false", "string": "text"}.get(kind, kind)
+    limits = [f"{key} {value}" for key, value in schema.items() if "imum" in key or "Length" in key]
+    return ", ".join([kind, *limits])
+
+
+def is_secret(annotation: object) -> bool:
+    """
+    Whether a field of this type must never be shown.
+    """
+    plain = isinstance(annotation, type) and issubclass(annotation, SECRET_TYPES)
+    return plain or any(is_secret(part) for part in get_args(annotation))
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """
+    The plain values of secret fields, to keep them out of the logs.
+    """
+    values = (getattr(settings, name) for name in type(settings).model_fields)
+    plain = [value.get_secret_value() for value in values if isinstance(value, SECRET_TYPES)]
+    return [text.decode() if isinstance(text, bytes) else str(text) for text in plain]
+
+
+def mask(text: str) -> str:
+    """
+    Hide the credentials of URLs in *text*.
+    """
+    return re.sub(r"://[^/?#\s]*@", "://**********@", text)

@@ -1,0 +1,21 @@
+"""
+What the tests share. `tests/system` takes its environment and its smoke request from here.
+"""
+
+import pytest
+
+
+@pytest.fixture(name="environment", scope="session")
+def _environment() -> dict[str, str]:
+    """
+    The required settings of this service, for every process that a test starts.
+    """
+    return {}
+
+
+@pytest.fixture(name="smoke", scope="session")
+def _smoke() -> tuple[str, str, int]:
+    """
+    A request that answers when the service is up: method, path, status. A 404 will do, too.
+    """
+    return ("GET", "/v1/notes", 200)

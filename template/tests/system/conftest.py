@@ -1,0 +1,230 @@
+"""
+A service as a process: started, talked to over HTTP, stopped. Nothing is imported from it.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+START_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """
+    An HTTP response, read to its end.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Service:
+    """
+    One process of the service, with ports of its own.
+    """
+
+    def __init__(self, command: list[str], environment: Mapping[str, str], folder: Path) -> None:
+        self.port, self.admin_port = free_ports()
+        self.environment = {
+            "APP_PORT": str(self.port),
+            "APP_ADMIN_PORT": str(self.admin_port),
+            "APP_DRAIN_SECONDS": "0",
+            **environment,
+        }
+        self.stdout, self.stderr = folder / "stdout", folder / "stderr"
+        with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
+            self.process = subprocess.Popen(  # noqa: S603  # the service under test
+                command, env=clean(self.environment), stdout=out, stderr=err, cwd=folder
+            )
+
+    def get(self, path: str, *, method: str = "GET", admin: bool = False, **send: Any) -> Answer:
+        """
+        Send one request on a connection of its own.
+        """
+        port = self.admin_port if admin else self.port
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request(method, path, **send)
+            response = connection.getresponse()
+            headers = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(status=response.status, headers=headers, body=response.read())
+
+    def is_ready(self) -> bool:
+        """
+        Whether /readyz answers 200.
+        """
+        try:
+            return self.get("/readyz", admin=True).status == 200
+        except OSError:
+            return False
+
+    def wait_until_ready(self) -> None:
+        """
+        Raises AssertionError with the logs if the process ends or takes too long.
+        """
+        wait_until(
+            lambda: self.process.poll() is not None or self.is_ready(), seconds=START_SECONDS
+        )
+        assert self.process.poll() is None, self.stdout.read_text() + self.stderr.read_text()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def stop(self, *, seconds: float = 30) -> int:
+        """
+        Stop with SIGTERM; the exit code.
+        """
+        self.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """
+        Everything the process wrote, line by line; raises ValueError where it is no JSON.
+        """
+        text = self.stdout.read_text() + self.stderr.read_text()
+        # A line without its end is still being written.
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def events(self, name: str, **fields: object) -> list[dict[str, Any]]:
+        """
+        The events of this name that have these fields.
+        """
+        wanted = {"event": name, **fields}
+        return [line for line in self.lines() if line | wanted == line]
+
+    def wait_for(self, name: str, **fields: object) -> dict[str, Any]:
+        """
+        The first such event; raises AssertionError when there is none in time.
+        """
+        wait_until(lambda: self.events(name, **fields))
+        return self.events(name, **fields)[0]
+
+
+class Start(Protocol):
+    """
+    Starts a service with settings; with `ready=False` without waiting for it.
+    """
+
+    def __call__(self, *, ready: bool = True, **settings: object) -> Service: ...
+
+
+def free_ports() -> tuple[int, int]:
+    """
+    Two TCP ports that nobody used a moment ago.
+    """
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], two.getsockname()[1]
+
+
+def clean(environment: Mapping[str, str]) -> dict[str, str]:
+    """
+    The environment of these tests without settings, plus *environment*.
+    """
+    own = {name: value for name, value in os.environ.items() if not name.upper().startswith("APP_")}
+    return own | dict(environment)
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
+    """
+    Raises AssertionError when *condition* has not come true in time.
+    """
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, f"not within {seconds} s"
+        threading.Event().wait(0.02)
+
+
+@pytest.fixture(name="command", scope="session")
+def _command() -> list[str]:
+    """
+    The installed command, named in pyproject.toml.
+    """
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    return [str(Path(sys.executable).parent / next(iter(project["scripts"])))]
+
+
+@pytest.fixture(name="run")
+def _run(
+    command: list[str], environment: dict[str, str], tmp_path: Path
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """
+    Run a command of the service to its end.
+    """
+
+    def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+        named = {f"APP_{name.upper()}": str(value) for name, value in settings.items()}
+        return subprocess.run(  # noqa: S603  # the service under test
+            [*command, *arguments],
+            env=clean(environment | named),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(name="start")
+def _start(command: list[str], environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
+    """
+    Start services; those that still run are killed at the end of the test.
+    """
+    yield from starter(command, environment, tmp_path)
+
+
+@pytest.fixture(name="service", scope="session")
+def _service(
+    command: list[str], environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """
+    A ready service with its defaults, for tests that leave it as it is.
+    """
+    for start in starter(command, environment, tmp_path_factory.mktemp("service")):
+        yield start()
+
+
+def starter(command: list[str], environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
+    """
+    What starts services in *tmp_path*, and then their end.
+    """
+    started: list[Service] = []
+
+    def start(*, ready: bool = True, **settings: object) -> Service:
+        folder = tmp_path / str(len(started))
+        folder.mkdir()
+        named = {f"APP_{name.upper()}": str(value) for name, value in settings.items()}
+        service = Service([*command, "web"], environment | named, folder)
+        started.append(service)
+        if ready:
+            service.wait_until_ready()
+        return service
+
+    yield start
+    for service in started:
+        service.process.kill()
+        service.process.wait()

@@ -1,0 +1,161 @@
+"""
+Configuration: strict, complete, explained, and never a secret in it.
+"""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def faults(ended: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """
+    The problems by variable, as a machine reads them.
+    """
+    lines = [json.loads(line) for line in (ended.stdout + ended.stderr).splitlines()]
+    return {line["variable"]: line["problem"] for line in lines}
+
+
+@pytest.mark.promise("C1")
+def test_all_errors_at_once(run: Run) -> None:
+    """
+    Independent faults are all named in one go, with what is wrong, and the process exits 78.
+    """
+    ended = run(
+        "web",
+        port="0",
+        admin_port="many",
+        log_level="loud",
+        body_max_bytes="",
+        keep_alive_seconds="nan",
+        api_docs="yess",
+        drain_secondss="1",
+        request_deadline_seconds="26",
+    )
+
+    assert ended.returncode == 78
+    assert {
+        "APP_PORT",
+        "APP_ADMIN_PORT",
+        "APP_LOG_LEVEL",
+        "APP_BODY_MAX_BYTES",
+        "APP_KEEP_ALIVE_SECONDS",
+        "APP_API_DOCS",
+        "APP_DRAIN_SECONDSS",
+        "APP_REQUEST_DEADLINE_SECONDS",
+    } == faults(ended).keys()
+    assert all(faults(ended).values())
+
+
+@pytest.mark.promise("C2")
+def test_unknown_values_are_not_shown(run: Run) -> None:
+    """
+    The value of a misspelt variable may be a secret: it is not repeated.
+    """
+    ended = run("web", porrt="canary-4711", log_levl="canary-4711")
+
+    assert ended.returncode == 78
+    assert "canary-4711" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.promise("C3")
+@pytest.mark.parametrize("name", ["portt", "por", "prot", "poet"])
+def test_near_miss_is_fatal(run: Run, name: str) -> None:
+    """
+    A near miss of a known variable stops the start, and the right name is suggested.
+    """
+    ended = run("web", **{name: 8000})
+
+    assert ended.returncode == 78
+    assert faults(ended) == {f"APP_{name.upper()}": "is unknown; did you mean APP_PORT?"}
+
+
+@pytest.mark.promise("C3")
+def test_other_unknown_variable_is_a_warning(start: Any, run: Run) -> None:
+    """
+    What a newer release reads does not keep this one from starting; `preflight` objects.
+    """
+    service = start(from_the_next_release="1")
+
+    assert [event["variable"] for event in service.events("setting_unknown")] == [
+        "APP_FROM_THE_NEXT_RELEASE"
+    ]
+    assert b"app_settings_unknown 1.0" in service.get("/metrics", admin=True).body
+    assert run("preflight", from_the_next_release="1").returncode == 78
+    assert run("preflight").returncode == 0
+
+
+@pytest.mark.promise("C3")
+def test_kubernetes_service_link_is_recognised(run: Run) -> None:
+    """
+    APP_PORT=tcp://… comes from a Kubernetes Service named `app`; the message says so.
+    """
+    ended = run("web", port="tcp://10.0.0.1:80")
+
+    assert ended.returncode == 78
+    assert "enableServiceLinks" in faults(ended)["APP_PORT"]
+
+
+@pytest.mark.promise("C5")
+def test_env_example_is_the_reference(run: Run) -> None:
+    """
+    `.env.example` says what `config doc` says: the chassis' settings, and below them yours.
+    """
+    example = (PROJECT / ".env.example").read_text()
+    ours, yours = run("config", "doc").stdout.split("# Settings of this service")
+
+    assert ours.strip() in example.partition("# Yours below.")[0]
+    missing = [
+        name
+        for name in re.findall(r"^# (APP_\w+)=", yours, re.MULTILINE)
+        if not re.search(rf"^#? ?{name}=", example, re.MULTILINE)
+    ]
+    assert missing == [], "add these to .env.example, below 'Yours below.'"
+
+
+@pytest.mark.promise("C6")
+def test_show_tells_origins(run: Run) -> None:
+    """
+    `config show` prints what differs from the defaults and where it came from.
+    """
+    shown = run("config", "show", port=9000).stdout
+
+    assert "APP_PORT=9000  # environment" in shown.splitlines()
+    assert "APP_HOST" not in shown
+    assert "APP_HOST=127.0.0.1  # default" in run("config", "show", "--all").stdout.splitlines()
+
+
+@pytest.mark.promise("C7")
+def test_settings_from_files(run: Run, tmp_path: Path) -> None:
+    """
+    A folder of files sets what the environment does not; a missing folder is an error.
+    """
+    (tmp_path / "APP_PORT").write_text("9001\n")
+    (tmp_path / "APP_ADMIN_PORT").write_text("9002\n")
+
+    shown = run("config", "show", secrets_dir=tmp_path, port=9000).stdout.splitlines()
+    missing = run("config", "show", secrets_dir=tmp_path / "nowhere")
+
+    assert "APP_PORT=9000  # environment" in shown
+    assert f"APP_ADMIN_PORT=9002  # file in {tmp_path}" in shown
+    assert missing.returncode == 78
+    assert "APP_SECRETS_DIR" in faults(missing)
+    (tmp_path / "APP_PROT").touch()
+    assert "did you mean" in faults(run("web", secrets_dir=tmp_path))["APP_PROT"]
+
+
+def test_usage_error(run: Run) -> None:
+    """
+    An unknown command exits 64 and says where to look.
+    """
+    ended = run("wobble")
+
+    assert ended.returncode == 64
+    assert "--help" in ended.stderr

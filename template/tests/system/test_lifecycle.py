@@ -1,0 +1,120 @@
+"""
+Start and stop: explained, bounded, without losing a request.
+"""
+
+import signal
+import socket
+import time
+from typing import Any
+
+import pytest
+
+
+@pytest.mark.promise("L2")
+def test_drain(start: Any, smoke: tuple[str, str, int]) -> None:
+    """
+    After SIGTERM the service is unready at once and goes on serving, asking clients to leave;
+    then it ends with 0.
+    """
+    method, path, status = smoke
+    service = start(drain_seconds=1, grace_seconds=10)
+
+    began = time.monotonic()
+    service.send_signal(signal.SIGTERM)
+    answers = []
+    while time.monotonic() < began + 0.8:
+        unready = service.get("/readyz", admin=True)
+        answers.append(service.get(path, method=method))
+    code = service.process.wait(20)
+
+    assert unready.status == 503
+    assert {(status, "close")} == {(one.status, one.headers["connection"]) for one in answers}
+    assert code == 0
+    assert time.monotonic() - began >= 1
+
+
+def test_kept_connection_is_closed(start: Any, smoke: tuple[str, str, int]) -> None:
+    """
+    A client that keeps its connection is told to leave, and does not keep the process.
+    """
+    _, path, _ = smoke
+    service = start(drain_seconds=1, grace_seconds=10)
+    request = f"GET {path} HTTP/1.1\r\nhost: test\r\n\r\n".encode()
+
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as idle:
+        idle.sendall(request)
+        first = idle.recv(65536)
+        code = service.stop()
+
+    assert b"connection: close" not in first
+    assert code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stops_with_zero(start: Any, number: signal.Signals) -> None:
+    """
+    SIGTERM and Ctrl-C are how it is meant to end.
+    """
+    service = start()
+
+    service.send_signal(number)
+
+    assert service.process.wait(20) == 0
+    assert [event["event"] for event in service.lines()][-1] == "stopped"
+
+
+@pytest.mark.promise("L4")
+def test_second_signal_ends_at_once(start: Any) -> None:
+    """
+    Who asks twice means it.
+    """
+    service = start(drain_seconds=20, grace_seconds=20)
+
+    service.send_signal(signal.SIGTERM)
+    service.wait_for("stopping")
+    service.send_signal(signal.SIGTERM)
+
+    assert service.process.wait(5) == 128 + signal.SIGTERM
+
+
+@pytest.mark.promise("C9")
+@pytest.mark.parametrize("name", ["port", "admin_port"])
+def test_port_in_use(start: Any, service: Any, name: str) -> None:
+    """
+    A taken port is one event with cause and action, exit 69, no traceback.
+    """
+    second = start(ready=False, **{name: getattr(service, name)})
+
+    assert second.process.wait(20) == 69
+    (event,) = second.events("port_in_use")
+    assert f"APP_{name.upper()}" in event["action"]
+    assert "exception" not in event
+
+
+@pytest.mark.promise("L9")
+def test_stacks_on_request(service: Any, smoke: tuple[str, str, int]) -> None:
+    """
+    SIGUSR1 logs every thread and task as one event, and the service goes on.
+    """
+    method, path, status = smoke
+
+    service.send_signal(signal.SIGUSR1)
+    event = service.wait_for("stacks")
+
+    assert service.get(path, method=method).status == status
+    assert any(name.startswith("MainThread") for name in event["threads"])
+    assert event["tasks"]
+
+
+@pytest.mark.promise("L9")
+def test_debug_on_request(start: Any) -> None:
+    """
+    SIGUSR2 raises the log level of the running process.
+    """
+    service = start(log_level="error")
+
+    service.send_signal(signal.SIGUSR2)
+
+    assert service.wait_for("log_level_changed")["seconds"] == 600
+    service.get("/nowhere")
+    assert service.wait_for("request")
