@@ -58,17 +58,38 @@ class Service:
                 command, env=clean(self.environment), stdout=out, stderr=err, cwd=folder
             )
 
-    def get(self, path: str, *, method: str = "GET", admin: bool = False, **send: Any) -> Answer:
+    def get(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        admin: bool = False,
+        timeout: float = 10,
+        **send: Any,
+    ) -> Answer:
         """
         Send one request on a connection of its own.
         """
         port = self.admin_port if admin else self.port
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
         with contextlib.closing(connection):
             connection.request(method, path, **send)
             response = connection.getresponse()
             headers = {name.lower(): value for name, value in response.getheaders()}
             return Answer(status=response.status, headers=headers, body=response.read())
+
+    def post_json(self, path: str, body: object) -> Answer:
+        """
+        Send *body* as JSON.
+        """
+        headers = {"content-type": "application/json"}
+        return self.get(path, method="POST", body=json.dumps(body), headers=headers)
+
+    def connect(self) -> socket.socket:
+        """
+        A connection to the public port that nothing is sent on.
+        """
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
 
     def is_ready(self) -> bool:
         """

@@ -40,7 +40,6 @@ def bind(settings: Settings, name: str) -> socket.socket:
     try:
         listener.bind((host, port))
     except OSError as error:
-        listener.close()
         code, event = Exit.CONFIGURATION, "port_not_bindable"
         action = f"use a port above 1023 and an address of this machine: {variable(name)}, APP_HOST"
         if error.errno == errno.EADDRINUSE:

@@ -7,7 +7,7 @@ A service subclasses `Settings` and adds its own; `environment.load` reads them.
 import re
 from collections.abc import Mapping
 from ipaddress import IPv4Address
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, get_args, get_origin
 
 from pydantic import (
     BeforeValidator,
@@ -144,7 +144,8 @@ def is_secret(annotation: object) -> bool:
     """
     Whether a field of this type must never be shown.
     """
-    plain = isinstance(annotation, type) and issubclass(annotation, SECRET_TYPES)
+    kind = get_origin(annotation) or annotation
+    plain = isinstance(kind, type) and issubclass(kind, SECRET_TYPES)
     return plain or any(is_secret(part) for part in get_args(annotation))
 
 

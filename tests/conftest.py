@@ -1,0 +1,138 @@
+"""
+Rendered projects, made once a session, without trust.
+"""
+
+import os
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import copier
+import pytest
+from harness import ROOT, clean, system
+
+Render = Callable[..., Path]
+
+
+def exclude_newer() -> str:
+    """
+    The date of pyproject.toml, for the projects that the tests generate, too.
+    """
+    line = next(
+        line
+        for line in (ROOT / "pyproject.toml").read_text().splitlines()
+        if "exclude-newer" in line
+    )
+    return line.split('"')[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """
+    Nothing of this machine's git, copier or uv settings, and no other project's environment.
+    """
+    home = tmp_path_factory.mktemp("home")
+    config = home / "gitconfig"
+    config.write_text(
+        "[user]\n name = test\n email = test@example.com\n[init]\n defaultBranch = main\n"
+    )
+    (home / "copier.yml").write_text("{}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GIT_CONFIG_GLOBAL", str(config))
+        patch.setenv("COPIER_CACHE_DIR", str(home / "copier"))
+        patch.setenv("COPIER_SETTINGS_PATH", str(home / "copier.yml"))
+        patch.setenv("UV_EXCLUDE_NEWER", exclude_newer())
+        patch.setenv("UV_PYTHON_DOWNLOADS", "never")
+        patch.delenv("VIRTUAL_ENV", raising=False)
+        yield
+
+
+@pytest.fixture(name="render", scope="session")
+def _render(tmp_path_factory: pytest.TempPathFactory) -> Render:
+    """
+    Render the template as it is in the working tree; the same answers give the same folder.
+    """
+    cache: dict[str, Path] = {}
+
+    def render(**answers: Any) -> Path:
+        key = repr(sorted(answers.items()))
+        if key not in cache:
+            folder = tmp_path_factory.mktemp("render") / "order-desk"
+            copier.run_copy(
+                str(ROOT), folder, data=answers, defaults=True, quiet=True, vcs_ref="HEAD"
+            )
+            cache[key] = folder
+        return cache[key]
+
+    return render
+
+
+@pytest.fixture(name="copy", scope="session")
+def _copy(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Render:
+    """
+    A rendered project that the test may change, with its environment made.
+    """
+
+    def copy(*, sync: bool = True, **answers: Any) -> Path:
+        folder = tmp_path_factory.mktemp("copy") / "order-desk"
+        shutil.copytree(render(**answers), folder)
+        if sync:
+            uv("sync", "--quiet", cwd=folder)
+        return folder
+
+    return copy
+
+
+def uv(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """
+    Run uv in a project; raises AssertionError with its output when it fails.
+    """
+    ended = subprocess.run(
+        ["uv", *arguments],
+        cwd=cwd,
+        env=clean(dict(os.environ)) | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended
+
+
+@pytest.fixture(name="uv", scope="session")
+def _uv() -> Callable[..., subprocess.CompletedProcess[str]]:
+    return uv
+
+
+@pytest.fixture(name="start_in")
+def _start_in(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """
+    Start the service of a project with settings; what still runs at the end is killed.
+    """
+    started: list[Any] = []
+
+    def start_in(
+        project: Path,
+        *arguments: str,
+        ready: bool = True,
+        prefix: tuple[str, ...] = (),
+        **settings: Any,
+    ) -> Any:
+        folder = tmp_path / f"process-{len(started)}"
+        folder.mkdir()
+        named = {f"APP_{name.upper()}": str(value) for name, value in settings.items()}
+        scripts = tomllib.loads((project / "pyproject.toml").read_text())["project"]["scripts"]
+        command = project / ".venv" / "bin" / next(iter(scripts))
+        service = system.Service([*prefix, str(command), *(arguments or ["web"])], named, folder)
+        started.append(service)
+        if ready:
+            service.wait_until_ready()
+        return service
+
+    yield start_in
+    for service in started:
+        service.process.kill()
+        service.process.wait()

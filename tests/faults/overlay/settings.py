@@ -1,0 +1,28 @@
+"""
+Settings with secrets, laid over those of a generated service.
+"""
+
+from pydantic import Field, SecretBytes, SecretStr
+
+from .chassis import settings
+
+__all__ = ["Settings"]
+
+
+class Settings(settings.Settings):
+    """
+    Every kind of secret, beside something public.
+    """
+
+    page_size_max: int = Field(default=100, ge=1)
+    """Most items that one page of a list holds."""
+    app: str = "faults"
+    """Which application to serve: faults, raw or starlette."""
+    backing: str = "up"
+    """How the backing service is at the start: up, down or hanging."""
+    critical: bool = False
+    """Whether its check is critical."""
+    token: SecretStr = SecretStr("")
+    """A secret text."""
+    key: SecretBytes | None = None
+    """A secret of bytes."""

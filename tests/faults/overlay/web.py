@@ -1,0 +1,226 @@
+"""
+A composition root full of faults, laid over that of a generated service.
+"""
+
+import asyncio
+import logging
+import re
+import sys
+import threading
+import time
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from .chassis.asgi import Receive, Scope, Send
+from .chassis.fastapi import RequestModel, Router, create_api
+from .chassis.health import Check
+from .chassis.logs import get_logger
+from .chassis.web import Web
+from .settings import Settings
+
+__all__ = ["api", "compose"]
+
+router = Router(prefix="/faults")
+log = get_logger()
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Everything(RequestModel):
+    when: datetime
+    who: UUID
+    colour: Colour
+    size: float = 0
+
+
+class World:
+    """
+    What the faults act on.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.backing = settings.backing
+        self.task = asyncio.Event()
+        self.thread = threading.Event()
+
+    async def probe(self) -> None:
+        if self.backing == "down":
+            raise ConnectionRefusedError(self.settings.token.get_secret_value())
+        while self.backing == "hanging":
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.05)
+
+    async def run_task(self) -> None:
+        await self.task.wait()
+        raise RuntimeError("the task ends")
+
+    def run_thread(self) -> None:
+        self.thread.wait()
+        raise RuntimeError("the thread ends")
+
+
+world: World
+
+
+@router.get("/ok")
+async def ok() -> dict[str, bool]:
+    return {"ok": True}
+
+
+@router.post("/everything")
+async def everything(body: Everything) -> Everything:
+    return body
+
+
+@router.get("/slow")
+async def slow(seconds: float) -> dict[str, float]:
+    await asyncio.sleep(seconds)
+    return {"seconds": seconds}
+
+
+@router.get("/swallow")
+async def swallow(seconds: float) -> dict[str, float]:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.1)
+    return {"seconds": seconds}
+
+
+@router.get("/thread")
+def in_thread(seconds: float) -> dict[str, float]:
+    time.sleep(seconds)
+    return {"seconds": seconds}
+
+
+@router.get("/block")
+async def block(seconds: float) -> dict[str, float]:
+    time.sleep(seconds)  # noqa: ASYNC251  # the fault
+    return {"seconds": seconds}
+
+
+@router.get("/hold-gil")
+async def hold_gil() -> dict[str, bool]:
+    re.match("(a+)+$", "a" * 64 + "b")
+    return {}
+
+
+@router.get("/raise")
+async def raise_it() -> None:
+    raise RuntimeError(f"it broke with {world.settings.token.get_secret_value()}")
+
+
+@router.get("/raise-when-cancelled")
+async def raise_when_cancelled() -> None:
+    try:
+        await asyncio.sleep(60)
+    finally:
+        raise RuntimeError("while being cancelled")
+
+
+@router.get("/speak")
+async def speak() -> dict[str, bool]:
+    secret = world.settings.token.get_secret_value()
+    print("printed", secret)
+    print("printed to stderr", file=sys.stderr)
+    warnings.warn("warned", stacklevel=1)
+    logging.getLogger("third.party").error("third party %s", secret)
+    logging.getLogger("third.party").error("bad format %d", "text")
+    log.debug("spoke", secret=secret, settings=world.settings, lone="\ud800", big=2**80)
+    try:
+        raise ValueError(secret)  # noqa: TRY301  # the fault
+    except ValueError:
+        log.exception("caught")
+    return {"ok": True}
+
+
+@router.post("/backing/{state}")
+async def set_backing(state: str) -> None:
+    world.backing = state
+
+
+@router.post("/trip/{what}")
+async def trip(what: str) -> None:
+    loop = asyncio.get_running_loop()
+    if what == "task":
+        world.task.set()
+    elif what == "thread":
+        world.thread.set()
+    elif what == "callback":
+        loop.call_soon(_boom)
+    elif what == "stray task":
+        stray = loop.create_task(_stray())
+        await asyncio.wait({stray})
+        del stray
+    elif what == "stray thread":
+        threading.Thread(target=_boom).start()
+    elif what == "finaliser":
+        _Finaliser()
+
+
+def _boom() -> None:
+    raise RuntimeError("boom")
+
+
+async def _stray() -> None:
+    raise RuntimeError("stray")
+
+
+class _Finaliser:
+    def __del__(self) -> None:
+        raise RuntimeError("in __del__")
+
+
+async def raw(scope: Scope, receive: Receive, send: Send) -> None:
+    """
+    An ASGI application without any framework.
+    """
+    assert scope["type"] == "http"
+    if scope["path"] == "/raise":
+        raise RuntimeError("raw")
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"raw"})
+
+
+async def _text(request: Any) -> PlainTextResponse:
+    if request.url.path == "/raise":
+        raise RuntimeError("starlette")
+    await request.body()
+    return PlainTextResponse("starlette")
+
+
+def api(*, docs: bool = False) -> FastAPI:
+    return create_api(router, docs=docs)
+
+
+@asynccontextmanager
+async def compose(settings: Settings) -> AsyncIterator[Web]:
+    global world  # noqa: PLW0603
+    world = World(settings)
+    routes = [Route(path, _text, methods=["GET", "POST"]) for path in ("/faults/ok", "/raise")]
+    apps: dict[str, Any] = {
+        "faults": api(docs=settings.api_docs),
+        "raw": raw,
+        "starlette": Starlette(routes=routes),
+    }
+    yield Web(
+        app=apps[settings.app],
+        checks=[Check(name="backing", probe=world.probe, critical=settings.critical)],
+        tasks={"faulty task": world.run_task},
+        threads={"faulty thread": world.run_thread},
+    )

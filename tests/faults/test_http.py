@@ -1,0 +1,58 @@
+"""
+Limits of a request, and any application inside the envelope.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+Start = Callable[..., Any]
+
+
+def test_request_deadline(start: Start) -> None:
+    """
+    A handler that only waits is answered with 504 at the deadline.
+    """
+    service = start(request_deadline_seconds=0.5)
+
+    answer = service.get("/faults/slow?seconds=30")
+
+    assert answer.status == 504
+    assert answer.json["title"] == "Gateway Timeout"
+    assert service.wait_for("request", path="/faults/slow")["duration_ms"] < 3000
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_body_limit(start: Start, *, chunked: bool) -> None:
+    """
+    A body over the limit is 413, announced or not; one at the limit is read.
+    """
+    service = start(body_max_bytes=1000)
+    headers = {"content-type": "application/json"}
+
+    def body(size: int) -> bytes | Iterator[bytes]:
+        return iter([b"x" * size]) if chunked else b"x" * size
+
+    path = "/faults/everything"
+    assert service.get(path, method="POST", body=body(1000), headers=headers).status == 422
+    assert service.get(path, method="POST", body=body(1001), headers=headers).status == 413
+
+
+@pytest.mark.parametrize("app", ["raw", "starlette"])
+def test_any_asgi_application(start: Start, app: str) -> None:
+    """
+    The chassis serves what is no FastAPI just as well: ids, problems, limits, drain.
+    """
+    service = start(app=app, body_max_bytes=10)
+
+    answer = service.get("/faults/ok", headers={"X-Request-ID": "request-id"})
+    broken = service.get("/raise")
+    large = service.get("/faults/ok", method="POST", body=iter([b"x" * 11]))
+
+    assert (answer.status, answer.body) == (200, app.encode())
+    assert answer.headers["x-request-id"] == "request-id"
+    assert broken.status == 500
+    assert large.status == 413
+    assert len(service.events("request_failed")) == 1
+    assert service.stop() == 0

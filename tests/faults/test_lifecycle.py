@@ -1,0 +1,251 @@
+"""
+The process: drains, ends in time, crashes loudly, can be looked into.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import wait_until
+
+Start = Callable[..., Any]
+Ask = Callable[..., Callable[[], Any]]
+
+
+def in_flight(service: Any) -> bool:
+    """
+    Whether a request is being answered.
+    """
+    return b"app_requests_in_flight 1.0" in service.get("/metrics", admin=True).body
+
+
+def is_stuck(service: Any) -> bool:
+    """
+    Whether the event loop answers nobody.
+    """
+    try:
+        service.get("/livez", admin=True, timeout=0.3)
+    except TimeoutError:
+        return True
+    return False
+
+
+@pytest.mark.promise("L2")
+def test_request_in_flight_is_answered(start: Start, ask: Ask) -> None:
+    """
+    A request that began before SIGTERM and outlasts the drain gets its answer; then 0.
+    """
+    service = start(drain_seconds=0.5, grace_seconds=10)
+    answer = ask(service, "/faults/slow?seconds=2")
+    wait_until(lambda: in_flight(service))
+
+    service.send_signal(signal.SIGTERM)
+    code = service.process.wait(20)
+
+    assert answer().status == 200
+    assert code == 0
+    assert not service.events("grace_exceeded")
+
+
+@pytest.mark.promise("L2")
+def test_unready_at_once(start: Start) -> None:
+    """
+    Readiness is 503 within a tenth of a second of SIGTERM (with a margin for a busy machine).
+    """
+    service = start(drain_seconds=2)
+
+    service.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    wait_until(lambda: service.get("/readyz", admin=True).status == 503)
+
+    assert time.monotonic() - began < 0.1 + 0.3
+    assert service.get("/livez", admin=True).status == 200
+    assert service.get("/faults/ok").status == 200
+
+
+@pytest.mark.promise("L4")
+@pytest.mark.parametrize("how", ["swallow", "thread", "block"])
+def test_grace_is_a_bound(start: Start, ask: Ask, how: str) -> None:
+    """
+    A handler that never ends can't keep the process past drain + grace + 1; exit 0 and an event.
+    """
+    service = start(drain_seconds=0.5, grace_seconds=1, request_deadline_seconds=1)
+    ask(service, f"/faults/{how}?seconds=60")
+    wait_until(lambda: is_stuck(service) if how == "block" else in_flight(service))
+
+    began = time.monotonic()
+    code = service.stop()
+
+    assert code == 0
+    assert time.monotonic() - began < 0.5 + 1 + 1 + 1
+    # A thread is left behind at the request's deadline, so it exceeds nothing.
+    assert bool(service.events("grace_exceeded")) == (how != "thread")
+
+
+@pytest.mark.promise("L4")
+def test_second_signal_with_a_stuck_loop(start: Start, ask: Ask) -> None:
+    """
+    A second SIGTERM ends the process at once, even when the event loop is blocked.
+    """
+    service = start(drain_seconds=20, grace_seconds=20)
+    ask(service, "/faults/block?seconds=60")
+    wait_until(lambda: is_stuck(service))
+
+    service.send_signal(signal.SIGTERM)
+    service.wait_for("stopping")
+    service.send_signal(signal.SIGTERM)
+
+    assert service.process.wait(5) == 128 + signal.SIGTERM
+
+
+@pytest.mark.promise("L6")
+@pytest.mark.parametrize(
+    ("what", "cause"),
+    [
+        ("task", "task faulty task"),
+        ("thread", "thread faulty thread"),
+        ("callback", "loop callback"),
+    ],
+)
+def test_crashes_loudly(start: Start, what: str, cause: str) -> None:
+    """
+    What the chassis supervises ends the process with 70 and one `crash` event, within a second.
+    """
+    service = start()
+
+    service.get(f"/faults/trip/{what}", method="POST")
+    code = service.process.wait(1 + 2)
+
+    assert code == 70
+    (event,) = service.events("crash")
+    assert event["cause"] == cause
+    assert event["exception"][0]["exc_type"] == "RuntimeError"
+    assert {"version", "uptime_seconds", "in_flight", "threads", "tasks"} <= event.keys()
+
+
+@pytest.mark.promise("L6")
+@pytest.mark.parametrize("what", ["stray task", "stray thread", "finaliser"])
+def test_strays_are_counted(start: Start, what: str) -> None:
+    """
+    What a third party leaves behind is an error event and a counter, never the end.
+    """
+    service = start()
+
+    service.get(f"/faults/trip/{what.replace(' ', '%20')}", method="POST")
+    event = service.wait_for("stray_error")
+
+    metrics = service.get("/metrics", admin=True).body.decode()
+    assert f'app_errors_total{{kind="{event["kind"]}"}} 1.0' in metrics
+    assert service.get("/faults/ok").status == 200
+
+
+@pytest.mark.promise("L6")
+def test_out_of_files_is_not_fatal(start: Start) -> None:
+    """
+    A stranger who uses up all file descriptors does not end the process.
+    """
+    service = start(prefix=("prlimit", "--nofile=32:32"))
+    held = []
+    while not service.events("stray_error"):
+        held.append(service.connect())
+        assert len(held) < 200
+    for connection in held:
+        connection.close()
+
+    wait_until(service.is_ready)
+    assert service.get("/faults/ok").status == 200
+    assert service.stop() == 0
+
+
+@pytest.mark.promise("L6")
+def test_raising_while_cancelled_is_not_fatal(start: Start) -> None:
+    """
+    A handler that raises while it is being cancelled is answered, and life goes on.
+    """
+    service = start(request_deadline_seconds=0.3)
+
+    assert service.get("/faults/raise-when-cancelled").status in {500, 504}
+    assert service.get("/faults/ok").status == 200
+
+
+@pytest.mark.promise("L7")
+def test_stuck_loop_dies(start: Start, ask: Ask) -> None:
+    """
+    An event loop blocked for longer than the watchdog allows: all stacks, exit 70.
+    """
+    service = start(watchdog_seconds=1, request_deadline_seconds=0.5)
+
+    ask(service, "/faults/block?seconds=60")
+    code = service.process.wait(20)
+
+    assert code == 70
+    (event,) = service.events("loop_stuck")
+    assert any("block" in call for calls in event["threads"].values() for call in calls)
+
+
+@pytest.mark.promise("L7")
+def test_held_gil_dies(start: Start, ask: Ask) -> None:
+    """
+    Even when no Python thread can run, the process ends, with plain text as its last words.
+    """
+    service = start(watchdog_seconds=1, request_deadline_seconds=0.5)
+
+    ask(service, "/faults/hold-gil")
+    code = service.process.wait(30)
+
+    assert code != 0
+    assert "hold_gil" in service.stderr.read_text()
+
+
+@pytest.mark.promise("L7")
+def test_paused_process_lives_on(start: Start) -> None:
+    """
+    A process that was stopped and goes on, as by a suspended machine, is not taken for stuck.
+    """
+    service = start(watchdog_seconds=1, request_deadline_seconds=0.5)
+
+    service.send_signal(signal.SIGSTOP)
+    with pytest.raises(AssertionError):
+        wait_until(lambda: service.process.poll() is not None, seconds=2.5)
+    service.send_signal(signal.SIGCONT)
+
+    wait_until(service.is_ready)
+    assert service.stop() == 0
+
+
+@pytest.mark.promise("L8")
+@pytest.mark.parametrize("ready", [True, False])
+def test_as_pid_1(start: Start, *, ready: bool) -> None:
+    """
+    As PID 1 it stops on SIGTERM with 0, also while it is still starting.
+    """
+    unshare = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+    service = start(ready=ready, prefix=unshare)
+    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
+    wait_until(lambda: children.exists() and children.read_text().strip())
+    child = int(children.read_text())
+    # The shim of unshare has become the service when its command line says so.
+    wait_until(lambda: b"web" in Path(f"/proc/{child}/cmdline").read_bytes())
+    if not ready:
+        wait_until(lambda: "asyncio" in Path(f"/proc/{child}/maps").read_text())
+
+    os.kill(child, signal.SIGTERM)
+
+    assert service.process.wait(20) == 0
+
+
+@pytest.mark.promise("C9")
+def test_address_of_another_machine(start: Start) -> None:
+    """
+    An address that can't be bound is one event with cause and action, exit 78.
+    """
+    service = start(ready=False, host="192.0.2.1")
+
+    assert service.process.wait(20) == 78
+    (event,) = service.events("port_not_bindable")
+    assert "APP_HOST" in event["action"]
+    assert "exception" not in event

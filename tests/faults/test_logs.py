@@ -1,0 +1,185 @@
+"""
+What is said, and what is never said.
+"""
+
+import base64
+import os
+import pty
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from harness import clean, free_ports, wait_until
+
+CANARY = 'canary/"4711" ünïcode'
+Start = Callable[..., Any]
+
+
+@pytest.mark.promise("M1")
+def test_whoever_speaks_speaks_json(start: Start) -> None:
+    """
+    print, warnings, standard-library loggers, tracebacks: each is one JSON line.
+    """
+    service = start(log_level="debug")
+
+    service.get("/faults/speak")
+    service.get("/faults/raise")
+    service.stop()
+
+    lines = service.lines()
+    events = [line["event"] for line in lines]
+    assert events.count("printed") == 2
+    assert any("warned" in event for event in events)
+    assert "bad format %d" in events
+    assert [line["logger"] for line in lines if line["event"].startswith("third")] == [
+        "third.party"
+    ]
+    assert {"spoke", "caught", "request_failed", "stopped"} <= set(events)
+    assert all(
+        {"timestamp", "level", "service", "version", "revision"} <= line.keys() for line in lines
+    )
+
+
+@pytest.mark.promise("C2")
+@pytest.mark.parametrize("canary", [CANARY, "plain-canary-4711"])
+def test_no_secret_leaves(start: Start, canary: str) -> None:
+    """
+    The value of a secret setting is in no log, error body, metric, crash or `config show`.
+    """
+    settings = {"token": canary, "key": canary, "log_level": "debug", "backing": "down"}
+    service = start(ready=False, **settings)
+    service.wait_for("started")
+
+    said = [service.get(path).body for path in ("/faults/speak", "/faults/raise", "/faults/ok")]
+    said.append(service.get("/metrics", admin=True).body)
+    service.get("/faults/trip/task", method="POST")
+    assert service.process.wait(10) == 70
+    shown = start("config", "show", ready=False, **settings)
+    shown.process.wait(30)
+    files = [service.stdout, service.stderr, shown.stdout, shown.stderr]
+    everything = b"".join([*said, *(path.read_bytes() for path in files)])
+
+    assert b"**********" in everything
+    raw = canary.encode()
+    for form in (
+        raw,
+        base64.b64encode(raw),
+        quote(canary).encode(),
+        canary.encode("unicode-escape"),
+    ):
+        assert form not in everything
+
+
+@pytest.mark.promise("C2")
+def test_no_secret_in_configuration_errors(start: Start) -> None:
+    """
+    A secret that is not valid is named, not quoted, whatever else is wrong.
+    """
+    service = start(ready=False, key="\udcff", token="", port="postgresql://me:canary-4711@db/x")
+
+    assert service.process.wait(20) == 78
+    assert "canary" not in service.stdout.read_text() + service.stderr.read_text()
+    assert {line["variable"] for line in service.lines()} >= {"APP_TOKEN", "APP_PORT"}
+
+
+@pytest.mark.promise("M2")
+def test_request_id_is_in_every_line(start: Start) -> None:
+    """
+    All that is logged while a request is answered carries its id.
+    """
+    service = start(log_level="debug")
+
+    service.get("/faults/speak", headers={"X-Request-ID": "request-id-1"})
+    error = service.get("/faults/raise", headers={"X-Request-ID": "request-id-2"})
+    service.stop()
+
+    assert {"request-id-1"} == {
+        line["request_id"]
+        for line in service.lines()
+        if line["event"] in {"printed", "spoke", "caught"} or "third" in line["event"]
+    }
+    (failed,) = service.events("request_failed")
+    assert failed["request_id"] == error.json["instance"] == "request-id-2"
+
+
+@pytest.mark.promise("E2")
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/canary", None, 404),
+        ("DELETE", "/faults/ok", None, 405),
+        ("POST", "/faults/everything", b'{"canary": NaN, "colour": "canary"}', 422),
+        ("POST", "/faults/everything", b"canary", 422),
+        ("GET", "/faults/slow?seconds=canary", None, 422),
+        ("GET", "/faults/raise", None, 500),
+    ],
+)
+def test_errors_are_problems(
+    start: Start, method: str, path: str, body: bytes | None, status: int
+) -> None:
+    """
+    An error is problem details with the request's id, and no word of the input.
+    """
+    service = start(token="canary")  # noqa: S106  # the bait
+    headers = {"content-type": "application/json"}
+
+    answer = service.get(path, method=method, body=body, headers=headers)
+
+    assert answer.status == status == answer.json["status"]
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json["instance"] == answer.headers["x-request-id"]
+    assert b"canary" not in answer.body
+
+
+def test_valid_json_is_accepted(start: Start) -> None:
+    """
+    Strict models take what JSON can say of times, ids and enumerations.
+    """
+    service = start()
+    body = {"when": "2026-01-01T00:00:00Z", "who": "0" * 32, "colour": "red", "size": 1}
+
+    answer = service.post_json("/faults/everything", body)
+
+    assert answer.status == 200
+    assert answer.json["colour"] == "red"
+
+
+def test_console_on_a_terminal(project: Path) -> None:
+    """
+    A person at a terminal reads text, not JSON; and so are wrong settings told.
+    """
+    port, admin_port = free_ports()
+    environment = {
+        "APP_PORT": str(port),
+        "APP_ADMIN_PORT": str(admin_port),
+        "APP_LOG_LEVEL": "loud",
+    }
+    ours, theirs = pty.openpty()
+    command = [str(project / ".venv" / "bin" / "order-desk"), "web"]
+    with subprocess.Popen(
+        command, env=clean(environment), stdout=theirs, stderr=theirs, stdin=theirs
+    ) as process:
+        os.close(theirs)
+        said = b""
+        while b"\n" not in said:
+            said += os.read(ours, 4096)
+        assert process.wait(20) == 78
+
+    os.close(ours)
+    assert said.startswith(b"APP_LOG_LEVEL Input should be")
+
+
+def test_closed_stdout_does_not_stop_the_service(start: Start) -> None:
+    """
+    A log that nobody reads any more costs log lines, which are counted, not requests.
+    """
+    service = start(prefix=("sh", "-c", 'exec "$0" "$@" >/dev/full'))
+
+    assert service.get("/faults/ok").status == 200
+    wait_until(
+        lambda: b"app_log_lines_dropped_total 0" not in service.get("/metrics", admin=True).body
+    )
+    assert service.stop() == 0

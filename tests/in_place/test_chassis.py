@@ -1,0 +1,105 @@
+"""
+The chassis as it lies in the template: small, pure, self-contained.
+"""
+
+import ast
+import io
+import json
+import re
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+from harness import ROOT, TEMPLATE
+
+PACKAGE = TEMPLATE / "src" / "{{ package_name }}"
+CHASSIS = PACKAGE / "chassis"
+
+# DESIGN.md: after the first issue.
+CHASSIS_LINES = 900
+
+
+def code_lines(path: Path) -> int:
+    """
+    Lines of code without blanks, comments and docstrings.
+    """
+    source = path.read_text()
+    prose: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            prose.update(range(node.lineno, (node.end_lineno or 0) + 1))
+    code: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in {
+            tokenize.COMMENT,
+            tokenize.NL,
+            tokenize.NEWLINE,
+            tokenize.INDENT,
+            tokenize.DEDENT,
+            tokenize.ENDMARKER,
+        }:
+            code.update(range(token.start[0], token.end[0] + 1))
+    return len(code - prose)
+
+
+def test_chassis_is_small() -> None:
+    """
+    The chassis keeps its budget of code lines.
+    """
+    sizes = {path.name: code_lines(path) for path in CHASSIS.glob("*.py")}
+
+    assert sum(sizes.values()) <= CHASSIS_LINES, sizes
+
+
+def test_newcomer_reads_little() -> None:
+    """
+    To add an endpoint one reads at most four files and a hundred lines.
+    """
+    files = ["routes.py", "resources.py", "settings.py", "web.py"]
+
+    assert sum(code_lines(PACKAGE / name) for name in files) <= 100
+
+
+def test_chassis_imports_nothing_outside_itself() -> None:
+    """
+    Only relative imports within the chassis, so that it can move as it is.
+    """
+    for path in CHASSIS.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level <= 1, f"{path.name}:{node.lineno}"
+                assert not (node.module or "").startswith("demo_service")
+
+
+def test_only_the_glue_knows_fastapi() -> None:
+    """
+    No module of the chassis but fastapi.py imports FastAPI or Starlette, or is imported by others.
+    """
+    for path in CHASSIS.glob("*.py"):
+        if path.name != "fastapi.py":
+            assert not re.search(
+                r"^\s*(from|import) \.?(fastapi|starlette)", path.read_text(), re.MULTILINE
+            )
+
+
+@pytest.mark.promise("C8")
+def test_import_is_pure() -> None:
+    """
+    Importing every module opens no socket or file for writing, starts no thread or process, sets
+    no signal handler and reads no variable of the environment.
+    """
+    ended = subprocess.run(
+        [sys.executable, Path(__file__).parent / "import_everything.py"],
+        cwd=ROOT / "tests" / "in_place",
+        env={"PYTHONPATH": str(ROOT / "tests" / "in_place"), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert len(found["modules"]) == len(list(PACKAGE.rglob("*.py")))
+    assert found["impure"] == []

@@ -1,0 +1,175 @@
+"""
+Settings in place: every near miss, every rule.
+"""
+
+import itertools
+import string
+from collections.abc import Iterator, Mapping
+
+import pytest
+from demo_service.chassis.environment import ConfigurationError, load
+from demo_service.chassis.rules import RULES, Rule, variable
+from demo_service.chassis.settings import Settings
+from pydantic import Field, Secret, SecretStr
+
+NAMES = [variable(name) for name in Settings.model_fields]
+
+
+@pytest.fixture(name="environment")
+def _environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def near_misses(name: str) -> Iterator[str]:
+    """
+    One letter changed, missing or added, or two neighbours swapped, behind the prefix; any case.
+    """
+    for i in range(len("APP_"), len(name)):
+        yield name[:i] + name[i + 1 :]
+        yield name[:i] + name[i + 1 : i + 2] + name[i] + name[i + 2 :]
+        for letter in (*string.ascii_uppercase, "_"):
+            yield name[:i] + letter + name[i + 1 :]
+            yield name[:i] + letter + name[i:]
+            yield name + letter
+    yield name.lower()
+
+
+def faults(cls: type[Settings] = Settings) -> Mapping[str, str]:
+    """
+    The faults that `load` finds; none if it succeeds.
+    """
+    try:
+        load(cls)
+    except ConfigurationError as error:
+        return dict(error.faults)
+    return {}
+
+
+@pytest.mark.promise("C3")
+@pytest.mark.parametrize("name", NAMES)
+def test_every_near_miss(environment: pytest.MonkeyPatch, name: str) -> None:
+    """
+    Each mutation of each known name is fatal, and a known name is suggested.
+    """
+    mutations = set(near_misses(name)) - set(NAMES)
+    for mutation in mutations:
+        environment.setenv(mutation, "1")
+
+    found = faults()
+
+    assert mutations <= found.keys()
+    assert all("did you mean APP_" in found[mutation] for mutation in mutations)
+    right = [mutation for mutation in mutations if f"did you mean {name}?" in found[mutation]]
+    assert len(right) >= 0.95 * len(mutations)
+
+
+@pytest.mark.promise("C3")
+def test_prefix_of_others(environment: pytest.MonkeyPatch) -> None:
+    """
+    Variables without the prefix are nobody's business.
+    """
+    for name in ("PORT", "AP_PORT", "APPPORT", "XAPP_PORT", "app", "APP"):
+        environment.setenv(name, "1")
+
+    assert faults() == {}
+
+
+@pytest.mark.promise("C4")
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.text)
+def test_every_rule(environment: pytest.MonkeyPatch, rule: Rule) -> None:
+    """
+    Each rule, broken alone, is reported with its text, its variables and their values; what the
+    message suggests mends it.
+    """
+    terms, operator, right = rule.parts
+    fields = [term for term in terms if term in Settings.model_fields]
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    # Lower the right side until this rule breaks: no rule has it on its left as well as broken.
+    total = sum(defaults[term] if term in fields else float(term) for term in terms)
+    environment.setenv(variable(right), str(total - 0.1 if operator == "<=" else total))
+
+    told = [problem for problem in faults().values() if rule.why in problem]
+
+    assert len(told) == 1
+    for name in fields:
+        assert f"{variable(name)}={defaults[name]:g}" in told[0]
+    assert f"{variable(right)}=" in told[0]
+    for mend in told[0].partition("; try ")[2].split(" or "):
+        name, _, value = mend.partition("=")
+        with environment.context() as patch:
+            patch.setenv(name, value)
+            assert not [problem for problem in faults().values() if rule.why in problem]
+
+
+@pytest.mark.promise("C1")
+def test_rules_beside_other_faults(environment: pytest.MonkeyPatch) -> None:
+    """
+    A broken rule is told even when another variable is malformed or missing.
+    """
+
+    class Service(Settings):
+        needed: str = Field(description="What it is for")
+
+    environment.setenv("APP_PORT", "x")
+    environment.setenv("APP_GRACE_SECONDS", "44")
+
+    assert faults(Service).keys() == {"APP_PORT", "APP_NEEDED", "APP_GRACE_SECONDS"}
+
+
+@pytest.mark.promise("C2")
+@pytest.mark.parametrize("value", ["canary-4711", "canary\n4711", "postgresql://u:canary-4711@h/d"])
+def test_no_secret_in_faults(environment: pytest.MonkeyPatch, value: str) -> None:
+    """
+    Neither a secret that is not valid nor the password of a URL is quoted.
+    """
+
+    class Service(Settings):
+        token: SecretStr = Field(max_length=3)
+        number: Secret[int]
+        optional: SecretStr | None = Field(default=None, max_length=3)
+
+    for name in ("TOKEN", "NUMBER", "OPTIONAL"):
+        environment.setenv(f"APP_{name}", value)
+    if "://" in value:
+        environment.setenv("APP_PORT", value)
+
+    found = faults(Service)
+
+    assert {"APP_TOKEN", "APP_NUMBER", "APP_OPTIONAL"} <= found.keys()
+    assert "canary" not in str(found)
+
+
+def test_lists_are_json(environment: pytest.MonkeyPatch) -> None:
+    """
+    A list is written as JSON, and what is no JSON is a fault like any other.
+    """
+
+    class Service(Settings):
+        names: tuple[str, ...] = ()
+        numbers: dict[str, int] = Field(default_factory=dict)
+
+    environment.setenv("APP_NAMES", '["a", "b"]')
+    environment.setenv("APP_NUMBERS", '{"a": 1}')
+    assert load(Service).names == ("a", "b")
+
+    environment.setenv("APP_NAMES", "[a")
+    environment.setenv("APP_NUMBERS", "3")
+    assert faults(Service).keys() == {"APP_NAMES", "APP_NUMBERS"}
+
+
+def test_first_origin_wins(environment: pytest.MonkeyPatch) -> None:
+    """
+    Environment, then files, then what the command says.
+    """
+    for size in range(4):
+        for some in itertools.combinations(("port", "admin_port", "log_level"), size):
+            with environment.context() as patch:
+                for name in some:
+                    patch.setenv(
+                        variable(name), "error" if name == "log_level" else "90" + str(len(name))
+                    )
+                loaded = load(Settings, defaults={"log_level": "debug"})
+                expected = "environment" if "log_level" in some else "command"
+                assert loaded.origins["log_level"] == expected

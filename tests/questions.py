@@ -1,0 +1,72 @@
+"""
+The answers that tests try: choices are read from copier.yml, so that a new one is tested at once.
+"""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from harness import ROOT
+
+__all__ = ["QUESTIONS", "pairwise"]
+
+Answers = dict[str, Any]
+
+# Text has no choices; these are the awkward ones among those that are allowed.
+SAMPLES: dict[str, list[str]] = {
+    "service_name": ["order-desk", "a", "null", "x" * 52],
+    "description": ["Does one thing well.", "It's #1: {{ 7*7 }} & more — ünïcödé 🌴", "- yes"],
+    "owner": ["your-team", "acme/payments_2", "1e3", "no"],
+}
+
+
+def _questions() -> dict[str, list[Any]]:
+    loaded = yaml.safe_load((ROOT / "copier.yml").read_text())
+    found: dict[str, list[Any]] = {}
+    for name, question in loaded.items():
+        if name.startswith("_") or question.get("when") is False:
+            continue
+        choices = question.get("choices")
+        values = list(choices.values()) if isinstance(choices, dict) else choices
+        if question.get("multiselect"):
+            sizes = range(1, len(values) + 1)
+            values = [list(some) for size in sizes for some in itertools.combinations(values, size)]
+        found[name] = values or SAMPLES[name]
+    return found
+
+
+QUESTIONS = _questions()
+
+
+def pairwise(questions: dict[str, list[Any]] = QUESTIONS) -> Iterator[Answers]:
+    """
+    Answers in which every two answers to two questions occur together at least once.
+
+    Greedy and deterministic: each row takes, question by question, what covers most new pairs.
+    """
+    names = sorted(questions, key=lambda name: -len(questions[name]))
+    pairs = {
+        ((one, i), (two, j))
+        for one, two in itertools.combinations(names, 2)
+        for i in range(len(questions[one]))
+        for j in range(len(questions[two]))
+    }
+    while pairs:
+        row: list[tuple[str, int]] = list(min(pairs))
+        for name in names:
+            if name in dict(row):
+                continue
+            gains = [
+                sum(_pair(other, (name, i), names) in pairs for other in row)
+                for i in range(len(questions[name]))
+            ]
+            row.append((name, gains.index(max(gains))))
+        pairs -= {_pair(one, two, names) for one, two in itertools.combinations(row, 2)}
+        yield {name: questions[name][i] for name, i in sorted(row)}
+
+
+def _pair(
+    one: tuple[str, int], two: tuple[str, int], names: list[str]
+) -> tuple[tuple[str, int], tuple[str, int]]:
+    return (one, two) if names.index(one[0]) < names.index(two[0]) else (two, one)
