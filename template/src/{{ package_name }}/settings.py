@@ -1,7 +1,8 @@
 """
-What this service reads from its environment: a field per variable, APP_ before its name.
+What this service reads from its environment: a field per variable, its docstring the meaning.
 
-A field without a default is required. Add it to `.env.example` and to `tests/conftest.py` too.
+`page_size_max` is read from APP_PAGE_SIZE_MAX. A field without a default is required. Add a new
+one to `.env.example`, below "Yours", and a required one to `tests/conftest.py` too.
 """
 
 from pydantic import Field
@@ -16,9 +17,5 @@ class Settings(settings.Settings):
     Settings of this service; the chassis adds its own.
     """
 
-    page_size_max: int = Field(
-        default=100,
-        ge=1,
-        le=1000,
-        description="Most items that one page of a list holds.",
-    )
+    page_size_max: int = Field(default=100, ge=1, le=1000)
+    """Most items that one page of a list holds."""

@@ -1,0 +1,217 @@
+"""
+Generated projects, built: their own tests, their wheel, and a real process that answers HTTP.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from questions import pairwise
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+Copy = Callable[..., Path]
+Uv = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def find_python(version: str) -> str:
+    """
+    An interpreter of this version; without one the test fails in CI and is skipped elsewhere.
+    """
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    candidates = [*pyenv.glob(f"versions/{version}.*/bin/python{version}")]
+    if found := shutil.which(f"python{version}"):
+        candidates.append(Path(found))
+    for path in candidates:
+        if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return str(path)
+    message = f"there is no Python {version} on this machine"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.mark.parametrize("answers", list(pairwise()), ids=lambda answers: answers["service_name"])
+def test_boots_and_answers(
+    copy: Copy, start_in: Callable[..., Any], answers: dict[str, Any]
+) -> None:
+    """
+    Whatever was answered, the service starts as a process, answers HTTP and stops with 0.
+    """
+    project = copy(**answers)
+
+    service = start_in(project)
+    written = service.post_json("/v1/notes", {"text": "Five weeks."})
+
+    assert written.status == 201
+    assert service.get(f"/v1/notes/{written.json['id']}").json == written.json
+    assert service.lines()[0]["service"] == answers["service_name"]
+    assert service.stop() == 0
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_own_tests(copy: Copy, uv: Uv, version: str) -> None:
+    """
+    Fresh from copier, all checks and tests of the project pass, with nothing started by hand.
+    """
+    project = copy(sync=False)
+    uv("sync", "--quiet", "--python", find_python(version), cwd=project)
+
+    ended = subprocess.run([".ci/run"], cwd=project, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert re.search(r"\d+ passed", ended.stdout)
+    assert "skipped" not in ended.stdout
+    assert (project / ".venv" / "bin" / f"python{version}").exists()
+
+
+def test_uses_the_python_that_is_there(copy: Copy, uv: Uv) -> None:
+    """
+    `uv run` takes an interpreter of this machine; none is asked for that would be downloaded.
+    """
+    project = copy(python_version="3.15", sync=False)
+
+    ended = uv("run", "--quiet", "order-desk", "--version", cwd=project)
+
+    assert ended.stdout.strip() == "order-desk 0.1.0"
+
+
+def test_wheel(copy: Copy, uv: Uv, tmp_path: Path, start_in: Callable[..., Any]) -> None:
+    """
+    The wheel holds the package alone, and what it installs runs.
+    """
+    project = copy()
+    uv("build", "--quiet", "--wheel", "--out-dir", str(tmp_path), cwd=project)
+    (wheel,) = tmp_path.glob("*.whl")
+    held = subprocess.run(
+        ["python3", "-m", "zipfile", "--list", str(wheel)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    shutil.rmtree(project / ".venv")
+    uv("venv", "--quiet", cwd=project)
+    uv("pip", "install", "--quiet", str(wheel), cwd=project)
+    shutil.rmtree(project / "src")
+
+    assert "order_desk/py.typed" in held
+    assert "tests/" not in held
+    assert start_in(project).get("/v1/notes").status == 200
+
+
+def test_as_a_module(copy: Copy) -> None:
+    """
+    `python -m` is the same as the command.
+    """
+    python = copy() / ".venv" / "bin" / "python"
+
+    ended = subprocess.run(
+        [python, "-m", "order_desk", "--version"], capture_output=True, text=True, check=True
+    )
+
+    assert ended.stdout == "order-desk 0.1.0\n"
+
+
+ENDPOINT = '''
+"""
+HTTP in and out: one function per operation.
+"""
+
+import humanize
+
+from fastapi import Request
+
+from .chassis.fastapi import Router
+
+__all__ = ["router"]
+
+router = Router(prefix="/v1")
+
+
+@router.get("/greeting")
+async def greet(request: Request, number: int = 1) -> dict[str, str]:
+    """
+    Greet.
+    """
+    greeting: str = request.app.state.resources.settings.greeting
+    return {"text": f"{greeting} {humanize.apnumber(number)}"}
+'''
+
+EXAMPLE_SETTING = '''\
+    page_size_max: int = Field(default=100, ge=1, le=1000)
+    """Most items that one page of a list holds."""
+'''
+
+TEST = '''
+"""
+Greetings.
+"""
+
+from fastapi.testclient import TestClient
+from order_desk.resources import Resources
+from order_desk.settings import Settings
+from order_desk.web import api
+
+
+def test_greeting() -> None:
+    """
+    The greeting is spoken.
+    """
+    app = api()
+    app.state.resources = Resources(settings=Settings(greeting="Hello"))
+
+    assert TestClient(app).get("/v1/greeting?number=5").json() == {"text": "Hello five"}
+'''
+
+
+def test_newcomer(copy: Copy, uv: Uv, start_in: Callable[..., Any]) -> None:
+    """
+    Add an endpoint, a required setting and a dependency, delete the example: all is still well.
+    """
+    project = copy()
+    package = project / "src" / "order_desk"
+
+    uv("add", "--quiet", "humanize", cwd=project)
+    (package / "domain.py").unlink()
+    (project / "tests" / "test_notes.py").unlink()
+    (package / "routes.py").write_text(ENDPOINT.lstrip())
+    (project / "tests" / "test_greeting.py").write_text(TEST.lstrip())
+    edit(package / "resources.py", "from .domain import Notes, NotesInMemory\n", "")
+    edit(package / "resources.py", "    notes: Notes\n", "")
+    edit(package / "resources.py", ", notes=NotesInMemory()", "")
+    edit(
+        package / "settings.py",
+        EXAMPLE_SETTING,
+        '    greeting: str = Field(min_length=1)\n    """What to say."""\n',
+    )
+    edit(project / ".env.example", "# APP_PAGE_SIZE_MAX=100", "# APP_GREETING=")
+    edit(project / "tests" / "conftest.py", "return {}", 'return {"APP_GREETING": "Hello"}')
+    edit(project / "tests" / "conftest.py", '"/v1/notes", 200', '"/v1/greeting", 200')
+    uv("run", "ruff", "check", "--quiet", "--fix", cwd=project)
+    uv("run", "ruff", "format", "--quiet", cwd=project)
+
+    ended = subprocess.run([".ci/run"], cwd=project, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    below = (project / "pyproject.toml").read_text().split("# Yours below.")[1]
+    assert "humanize" in below.split("]")[0]
+    refused = start_in(project, ready=False)
+    assert refused.process.wait(20) == 78
+    assert [line["variable"] for line in refused.lines()] == ["APP_GREETING"]
+    service = start_in(project, greeting="Hello")
+    assert service.get("/v1/greeting").json == {"text": "Hello one"}
+    assert service.stop() == 0
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """
+    Replace what must be there once.
+    """
+    text = path.read_text()
+    assert text.count(old) == 1, f"{path}: {old!r}"
+    path.write_text(text.replace(old, new))

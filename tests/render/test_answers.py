@@ -1,0 +1,184 @@
+"""
+Wrong answers are refused with a sentence that helps, and leave nothing behind.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import copier
+import pytest
+import yaml
+from harness import ROOT, TEMPLATE
+
+WRONG = [
+    ("service_name", "Order-Desk", "lower-case letters"),
+    ("service_name", "order_desk", "lower-case letters"),
+    ("service_name", "order desk", "lower-case letters"),
+    ("service_name", "order--desk", "lower-case letters"),
+    ("service_name", "-order", "lower-case letters"),
+    ("service_name", "order-", "lower-case letters"),
+    ("service_name", "1order", "lower-case letters"),
+    ("service_name", "", "lower-case letters"),
+    ("service_name", "order\n", "lower-case letters"),
+    ("service_name", "örder", "lower-case letters"),
+    ("service_name", "x" * 53, "at most 52 characters"),
+    ("service_name", "class", "word or module of Python"),
+    ("service_name", "match", "word or module of Python"),
+    ("service_name", "json", "word or module of Python"),
+    ("service_name", "concurrent", "word or module of Python"),
+    ("service_name", "fastapi", "name of a dependency"),
+    ("service_name", "pydantic-settings", "name of a dependency"),
+    ("service_name", "test", "template uses itself"),
+    ("service_name", "tests", "template uses itself"),
+    ("service_name", "chassis", "template uses itself"),
+    ("description", "", "one line of text"),
+    ("description", " blank at its end", "one line of text"),
+    ("description", "two\nlines", "one line of text"),
+    ("description", "tab\there", "one line of text"),
+    ("description", "next\x85line", "one line of text"),
+    ("description", 'a "quote"', "double quotes or backslashes"),
+    ("description", "back\\slash", "double quotes or backslashes"),
+    ("description", "x" * 201, "at most 200 characters"),
+    ("owner", "@payments", "without @"),
+    ("owner", "a b", "without @"),
+    ("owner", "", "without @"),
+    ("owner", "payments\n", "without @"),
+    ("processes", [], "at least one"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "told"), WRONG)
+def test_wrong_answer(tmp_path: Path, name: str, value: object, told: str) -> None:
+    """
+    A wrong answer names the question and the rule, and nothing is written.
+    """
+    folder = tmp_path / "service"
+
+    with pytest.raises(ValueError, match=name) as raised:
+        copier.run_copy(
+            str(ROOT), folder, data={name: value}, defaults=True, quiet=True, vcs_ref="HEAD"
+        )
+
+    assert told in str(raised.value)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [
+        ("order-desk", "order-desk"),
+        ("Order Desk", "order-desk"),
+        ("2nd_try", "nd-try"),
+        ("json", "service"),
+        ("ünïcode", "n-code"),
+        ("x" * 60, "service"),
+    ],
+)
+def test_name_comes_from_the_folder(tmp_path: Path, folder: str, expected: str) -> None:
+    """
+    Without an answer the service is named after its folder, made valid.
+    """
+    copier.run_copy(str(ROOT), tmp_path / folder, defaults=True, quiet=True, vcs_ref="HEAD")
+
+    answers = yaml.safe_load((tmp_path / folder / ".copier-answers.yml").read_text())
+    assert answers["service_name"] == expected
+
+
+def run_copier(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """
+    The command, as a person calls it, at no terminal.
+    """
+    command = [Path(sys.executable).parent / "copier", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+
+
+def test_command_asks_nothing_and_says_what_is_next(tmp_path: Path) -> None:
+    """
+    `copier copy --defaults` needs no trust, asks nothing, and ends with three lines to paste.
+    """
+    folder = tmp_path / "a folder" / "order-desk"
+
+    ended = run_copier("copy", "--defaults", "--vcs-ref", "HEAD", ROOT, folder)
+
+    assert ended.returncode == 0, ended.stderr
+    lines = ended.stderr.rstrip().splitlines()[-3:]
+    assert [line.split()[0] for line in lines] == ["cd", "uv", "uv"]
+    assert lines[0].strip() == f"cd '{folder}'"
+    assert os.access(folder / ".ci" / "run", os.X_OK)
+
+
+def test_files_that_are_there_are_not_lost(tmp_path: Path) -> None:
+    """
+    Into a folder with files: copier asks before it overwrites; unasked, it overwrites nothing.
+    """
+    (tmp_path / "README.md").write_text("mine\n")
+    (tmp_path / "mine.txt").write_text("mine\n")
+
+    ended = run_copier("copy", "--defaults", "--vcs-ref", "HEAD", ROOT, tmp_path)
+
+    assert ended.returncode != 0
+    assert (tmp_path / "README.md").read_text() == "mine\n"
+    assert (tmp_path / "mine.txt").read_text() == "mine\n"
+
+
+def test_update_replaces_ours_and_keeps_yours(
+    tmp_path: Path, git: Callable[..., str], template_copy: Path
+) -> None:
+    """
+    An update without trust brings the new chassis and leaves the team's files as they are.
+    """
+    package = "src/{{ package_name }}"
+    project = tmp_path / "order-desk"
+    copier.run_copy(str(template_copy), project, defaults=True, quiet=True, vcs_ref="HEAD")
+    mine = project / "src" / "order_desk"
+    (mine / "routes.py").write_text("# mine\n")
+    (mine / "domain.py").unlink()
+    git("init", "--quiet", cwd=project)
+    git("add", "--all", cwd=project)
+    git("commit", "--quiet", "--message", "mine", cwd=project)
+
+    for name in ("routes.py", "domain.py", "chassis/exits.py"):
+        with (template_copy / "template" / package / name).open("a") as file:
+            file.write("# the next version\n")
+    git("commit", "--quiet", "--all", "--message", "next", cwd=template_copy)
+    copier.run_update(project, defaults=True, quiet=True, overwrite=True, vcs_ref="HEAD")
+
+    assert (mine / "routes.py").read_text() == "# mine\n"
+    assert not (mine / "domain.py").exists()
+    assert (mine / "chassis" / "exits.py").read_text().endswith("# the next version\n")
+    changed = git("diff", "--name-only", cwd=project).split()
+    assert changed == [".copier-answers.yml", "src/order_desk/chassis/exits.py"]
+
+
+@pytest.fixture(name="git")
+def _git() -> Callable[..., str]:
+    def git(*arguments: str, cwd: Path) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout
+
+    return git
+
+
+@pytest.fixture(name="template_copy")
+def _template_copy(tmp_path: Path, git: Callable[..., str]) -> Path:
+    """
+    The template as it is in the working tree, in a repository of its own.
+    """
+    copy = tmp_path / "template"
+    for name in git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split(
+        "\0"
+    ):
+        if name.startswith(("template/", "questions/", "copier.yml")) and (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((ROOT / name).read_bytes())
+            (copy / name).chmod((ROOT / name).stat().st_mode)
+    git("init", "--quiet", cwd=copy)
+    git("add", "--all", cwd=copy)
+    git("commit", "--quiet", "--message", "first", cwd=copy)
+    assert (copy / TEMPLATE.name).is_dir()
+    return copy

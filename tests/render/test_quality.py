@@ -1,0 +1,228 @@
+"""
+Every rendered project is clean, whatever was answered.
+"""
+
+import importlib.util
+import itertools
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from harness import ROOT, TEMPLATE
+from ownership import OWNERS, owners
+
+from questions import QUESTIONS, pairwise
+
+ANSWERS = [{}, *pairwise()]
+Render = Callable[..., Path]
+
+
+def files(project: Path) -> list[Path]:
+    """
+    What was rendered, without what tools left behind.
+    """
+    tools = {".git", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".venv", "__pycache__"}
+    found = (path for path in project.rglob("*") if not tools & {*path.parts})
+    return sorted(path for path in found if path.is_file() and path.name != "uv.lock")
+
+
+def check(*command: str | Path, cwd: Path) -> None:
+    """
+    Raises AssertionError with the output of a tool that objects.
+    """
+    ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.fixture(name="project", params=ANSWERS, ids=lambda answers: answers.get("service_name"))
+def _project(request: pytest.FixtureRequest, render: Render) -> Path:
+    return render(**request.param)
+
+
+def test_pairs_are_complete() -> None:
+    """
+    The answers that are tried hold every pair of answers to two questions.
+    """
+    rows = list(pairwise())
+    for (one, ones), (two, twos) in itertools.combinations(QUESTIONS.items(), 2):
+        for pair in itertools.product(ones, twos):
+            assert any((row[one], row[two]) == pair for row in rows), pair
+
+
+def test_formatted(project: Path) -> None:
+    """
+    The formatter changes nothing.
+    """
+    check("ruff", "format", "--check", cwd=project)
+
+
+def test_linted(project: Path) -> None:
+    """
+    The linter finds nothing.
+    """
+    check("ruff", "check", "--no-cache", cwd=project)
+
+
+def test_typed(project: Path) -> None:
+    """
+    The type checker, at its strictest, finds nothing.
+    """
+    check("mypy", "--python-executable", sys.executable, cwd=project)
+
+
+def test_no_jinja_left(project: Path) -> None:
+    """
+    No tag of the template language is left, but for the one that an answer holds.
+    """
+    for path in files(project):
+        text = path.read_text().replace("{{ 7*7 }}", "")
+        assert not re.search(r"\{\{|\{%|%\}|\{#", text), path
+
+
+def test_documents_parse(project: Path) -> None:
+    """
+    TOML and YAML mean what was answered.
+    """
+    answers = yaml.safe_load((project / ".copier-answers.yml").read_text())
+    toml = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    service = yaml.safe_load((project / "ops" / "service.yaml").read_text())
+
+    assert (toml["name"], toml["description"]) == (answers["service_name"], answers["description"])
+    assert (service["name"], service["owner"]) == (answers["service_name"], answers["owner"])
+    assert service["description"] == answers["description"]
+    for path in files(project):
+        if path.suffix in {".yaml", ".yml"}:
+            check("yamllint", "--strict", "--config-data", YAMLLINT, path, cwd=project)
+
+
+YAMLLINT = """
+extends: default
+rules: {line-length: disable, document-start: disable, indentation: {indent-sequences: whatever}}
+"""
+
+
+def test_other_linters(project: Path) -> None:
+    """
+    The Dockerfile and the scripts please the linters of their kind.
+    """
+    check("hadolint", "Dockerfile", cwd=project)
+    check("shellcheck", ".ci/run", cwd=project)
+
+
+def test_owned(project: Path) -> None:
+    """
+    Every file has exactly one owner.
+    """
+    claims = {
+        str(path.relative_to(project)): owners(str(path.relative_to(project)))
+        for path in files(project)
+    }
+
+    assert {path: claim for path, claim in claims.items() if len(claim) != 1} == {}
+
+
+def test_every_pattern_owns_something(render: Render) -> None:
+    """
+    The list of owners names nothing that is not rendered.
+    """
+    paths = [str(path.relative_to(render())) for path in files(render())]
+    for owner, patterns in OWNERS.items():
+        for pattern in patterns:
+            assert any(owners(path) == [owner] and matches(path, pattern) for path in paths), (
+                pattern
+            )
+
+
+def matches(path: str, pattern: str) -> bool:
+    """
+    As in copier.yml.
+    """
+    expression = re.escape(pattern).replace(r"\*", "[^/]*")
+    return re.fullmatch(f"{expression}(/.*)?", path) is not None
+
+
+def test_seeds_are_left_alone_on_update() -> None:
+    """
+    copier.yml keeps every seed out of updates, and nothing but seeds.
+    """
+    text = (ROOT / "copier.yml").read_text()
+    kept = re.findall(r"\{% if _copier_operation == 'update' %\}/(.*?)\{% endif %\}", text)
+
+    assert sorted(kept) == sorted(OWNERS["seed"])
+
+
+def test_jinja_is_rare() -> None:
+    """
+    Python has none but the imports of tests; at least seventy of a hundred files have none.
+    """
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "template"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    with_jinja = [name for name in tracked if name.endswith(".jinja")]
+
+    assert len(with_jinja) <= 0.3 * len(tracked)
+    for name in tracked:
+        text = (ROOT / name).read_text()
+        if name.endswith(".py"):
+            assert "{{" not in text.replace("{{{", "").replace("{{}", ""), name
+            assert "{%" not in text, name
+        elif name.endswith(".py.jinja"):
+            used = [line for line in text.splitlines() if "{{" in line or "{%" in line]
+            assert name.startswith("template/tests/")
+            assert all(re.match(r"(from|import) \{\{ package_name \}\}", line) for line in used)
+
+
+def test_no_trust_is_needed() -> None:
+    """
+    No task, no extension, and no migration without a version: they would need `--trust`.
+    """
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "copier.yml").read_text())
+
+    assert not {"_tasks", "_jinja_extensions"} & loaded.keys()
+    assert all(migration.get("version") for migration in loaded.get("_migrations", []))
+    assert loaded["_envops"]["undefined"] == "jinja2.StrictUndefined"
+
+
+def test_dependencies_are_tested_in_place() -> None:
+    """
+    The tests in place use what generated services use.
+    """
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["service"]
+    text = (TEMPLATE / "pyproject.toml.jinja").read_text()
+    theirs = re.findall(r'^    "([a-z].*[<>].*)",$', text, re.MULTILINE)
+
+    assert ours == theirs
+
+
+def test_dependencies_are_few() -> None:
+    """
+    At most twelve direct dependencies; the template's block is unsorted, or `uv add` would
+    insert into it and the next update conflict.
+    """
+    text = (TEMPLATE / "pyproject.toml.jinja").read_text()
+    for block in re.findall(r"= \[\n    # Ours.*?# Yours below\.\n\]", text, re.DOTALL):
+        names = re.findall(r'^    "([a-z0-9-]+)', block, re.MULTILINE)
+        assert 0 < len(names) <= 12
+        assert names != sorted(names)
+        assert block.endswith("    #\n    # Yours below.\n]")
+
+
+def test_stdlib_names_are_known() -> None:
+    """
+    The names that a service may not have are those of the standard library that tests run on.
+    """
+    listed = (ROOT / "questions" / "names.jinja").read_text().split()
+    public = {name for name in sys.stdlib_module_names if re.fullmatch("[a-z][a-z0-9_]*", name)}
+
+    assert public <= {*listed}
+    assert importlib.util.find_spec("order_desk") is None
