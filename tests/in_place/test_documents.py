@@ -1,0 +1,127 @@
+"""
+Documents that can't drift.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from demo_service.chassis.exits import Exit
+from demo_service.chassis.settings import Settings
+from harness import ROOT, TEMPLATE
+from ownership import OWNERS
+
+PACKAGE = TEMPLATE / "src" / "{{ package_name }}"
+CODE = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+DOCS = ROOT / "docs"
+
+
+def test_promises_are_current() -> None:
+    """
+    docs/promises.md and the table of the README say what the tests' markers say.
+    """
+    ended = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "promises", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_every_event_is_documented() -> None:
+    """
+    Each event that the code logs is in the reference, and the reference names no other.
+    """
+    logged = set(re.findall(r"\blog\.(?:info|warning|error|exception)\(\s*\"(\w+)\"", CODE))
+    logged |= set(re.findall(r"\.exit\(\s*[\w. +]+,\s*\"(\w+)\"", CODE))
+    logged |= set(re.findall(r"\.line\(\s*\"(\w+)\"", CODE))
+    logged |= set(re.findall(r"get_logger\(\)\.info\(\"(\w+)\"", CODE))
+    logged |= set(re.findall(r"event = [\w.]+, \"(\w+)\"", CODE))
+    logged |= set(re.findall(r"\"event\": \"(\w+)\"", CODE))
+    documented = re.findall(
+        r"^\| `(\w+)` \|", (DOCS / "reference" / "events.md").read_text(), re.MULTILINE
+    )
+
+    assert logged == {*documented}
+
+
+def test_every_exit_code_is_documented() -> None:
+    """
+    Each exit code is in the reference and in `--help`.
+    """
+    text = (DOCS / "reference" / "interface.md").read_text()
+    epilog = (PACKAGE / "__main__.py").read_text().partition("Exit codes:")[2].partition('"""')[0]
+
+    for code in Exit:
+        assert re.search(rf"^\| {code.value} \|", text, re.MULTILINE)
+        assert re.search(rf"\b{code.value}\b", epilog)
+
+
+def test_settings_in_documents_exist() -> None:
+    """
+    No document names a setting that there is not, but for those that are wrong on purpose.
+    """
+    known = {f"APP_{name.upper()}" for name in Settings.model_fields}
+    examples = {"APP_PAGE_SIZE_MAX", "APP_NAMES", "APP_PROT"}
+    paths = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *TEMPLATE.rglob("*.md*")]
+
+    for path in paths:
+        named = set(re.findall(r"\bAPP_[A-Z_]*[A-Z]\b", path.read_text()))
+        assert named <= known | examples, path
+
+
+def test_ownership_is_current() -> None:
+    """
+    The reference of owners is the list that tests use.
+    """
+    text = (DOCS / "reference" / "ownership.md").read_text()
+
+    for owner, patterns in OWNERS.items():
+        section = text.partition(f"## {owner.capitalize()}")[2].partition("\n## ")[0]
+        assert re.findall(r"^- `(.*)`", section, re.MULTILINE) == patterns
+
+
+def test_links_resolve() -> None:
+    """
+    Every relative link in a document leads to a file.
+    """
+    for path in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+@pytest.mark.parametrize("path", sorted((TEMPLATE / "ops" / "checklists").glob("*.md")), ids=str)
+def test_checklists_are_short(path: Path) -> None:
+    """
+    Ten boxes at most.
+    """
+    boxes = [line for line in path.read_text().splitlines() if line.startswith("- [ ]")]
+
+    assert 0 < len(boxes) <= 10
+
+
+def test_readmes_are_short() -> None:
+    """
+    The service's README has fewer than 60 lines, its AGENTS.md at most 40.
+    """
+    assert len((TEMPLATE / "README.md.jinja").read_text().splitlines()) < 60
+    assert len((TEMPLATE / "AGENTS.md.jinja").read_text().splitlines()) <= 40
+
+
+def test_no_placeholders() -> None:
+    """
+    Nothing is left to do that the text says is left to do.
+    """
+    names = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    words = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b")
+
+    for name in names:
+        path = ROOT / name
+        if path.is_file() and not path.is_symlink():
+            assert not words.search(path.read_text()), name
