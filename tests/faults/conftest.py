@@ -2,6 +2,8 @@
 A generated service whose composition root is full of faults.
 """
 
+import json
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -22,6 +24,12 @@ def _project(copy: Callable[..., Path]) -> Path:
     (package,) = (project / "src").iterdir()
     for path in OVERLAY.glob("*.py"):
         shutil.copy(path, package)
+    if mutation := os.environ.get("FIVEWEEKS_MUTATION"):
+        # tests/mutations takes a safeguard out and expects a test to notice.
+        name, old, new = json.loads(mutation)
+        text = (package / name).read_text()
+        assert text.count(old) == 1, f"{name}: {old!r}"
+        (package / name).write_text(text.replace(old, new))
     return project
 
 

@@ -54,5 +54,5 @@ def test_any_asgi_application(start: Start, app: str) -> None:
     assert answer.headers["x-request-id"] == "request-id"
     assert broken.status == 500
     assert large.status == 413
-    assert len(service.events("request_failed")) == 1
+    assert len(service.events("request_failed", reason="bug")) == 1
     assert service.stop() == 0

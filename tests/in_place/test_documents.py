@@ -36,7 +36,10 @@ def test_every_event_is_documented() -> None:
     """
     Each event that the code logs is in the reference, and the reference names no other.
     """
-    logged = set(re.findall(r"\blog\.(?:info|warning|error|exception)\(\s*\"(\w+)\"", CODE))
+    levels = "info|warning|error|critical|exception"
+    logged = set(re.findall(rf"\blog\.(?:{levels})\(\s*\"(\w+)\"", CODE))
+    logged |= set(re.findall(r"\blog\.log\([^,]+,\s*\"(\w+)\"", CODE))
+    logged |= set(re.findall(r"partial\(self\.exit,[^,]+, \"(\w+)\"", CODE))
     logged |= set(re.findall(r"\.exit\(\s*[\w. +]+,\s*\"(\w+)\"", CODE))
     logged |= set(re.findall(r"\.line\(\s*\"(\w+)\"", CODE))
     logged |= set(re.findall(r"get_logger\(\)\.info\(\"(\w+)\"", CODE))

@@ -152,7 +152,7 @@ def test_lists_are_json(environment: pytest.MonkeyPatch) -> None:
 
     environment.setenv("APP_NAMES", '["a", "b"]')
     environment.setenv("APP_NUMBERS", '{"a": 1}')
-    assert load(Service).names == ("a", "b")
+    assert load(Service).settings.names == ("a", "b")
 
     environment.setenv("APP_NAMES", "[a")
     environment.setenv("APP_NUMBERS", "3")

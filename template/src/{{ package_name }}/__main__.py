@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .chassis.exits import Exit
 
 if TYPE_CHECKING:
+    from .chassis.environment import Loaded
     from .settings import Settings
 
 __all__ = ["dev", "main", "web"]
@@ -22,7 +23,13 @@ __all__ = ["dev", "main", "web"]
 PACKAGE = (__package__ or "").partition(".")[0]
 
 # What differs in `dev`; the environment and .env still win.
-DEV = {"api_docs": "true", "drain_seconds": "0", "log_format": "console"}
+DEV = {
+    "api_docs": "true",
+    "drain_seconds": "0",
+    "grace_seconds": "0.5",
+    "log_format": "console",
+    "request_deadline_seconds": "0.5",
+}
 ENV_FILE = Path(".env")
 
 EPILOG = """\
@@ -41,30 +48,30 @@ def web(*, is_dev: bool = False) -> None:
     from .chassis.logs import Logs, get_logger
     from .chassis.process import Process
     from .chassis.server import StartupError
-    from .chassis.settings import secrets_of
     from .chassis.web import run
     from .web import compose
 
-    settings = _load(is_dev=is_dev)
+    loaded = _load(is_dev=is_dev)
+    settings = loaded.settings
     on_terminal = settings.log_format == "auto" and sys.stdout.isatty()
     logs = Logs(
         _identity(settings.revision),
         console=on_terminal or settings.log_format == "console",
         level=settings.log_level,
-        secrets=secrets_of(settings),
+        secrets=_secrets_in(settings),
     )
     stop_seconds = settings.drain_seconds + settings.grace_seconds + 1
     process = Process(package=PACKAGE, logs=logs, stop_seconds=stop_seconds, is_dev=is_dev)
     process.install()
     log = get_logger()
-    for name in settings.unknown:
+    for name in loaded.unknown:
         log.warning("setting_unknown", variable=name, action="unset it: nothing reads it")
     if is_dev:
-        read = list(settings.origins.values()).count(str(ENV_FILE))
+        read = list(loaded.origins.values()).count(str(ENV_FILE))
         log.info("env_file", path=str(ENV_FILE.absolute()), settings_read=read)
         log.info("api_pages", url=f"http://{settings.host}:{settings.port}/docs")
     try:
-        run(compose, settings, process)
+        run(compose, loaded, process)
     except StartupError as error:
         process.exit(error.code, error.event, cause=error.cause, action=error.action)
     except Exception as error:  # noqa: BLE001  # the process ends
@@ -96,22 +103,30 @@ def preflight() -> Exit:
     """
     import asyncio
 
-    from .chassis.health import run_once
+    from .chassis.health import CheckState
     from .web import compose
 
-    settings = _load()
+    loaded = _load()
+    unread = [f"{name}: nothing reads this variable; unset it" for name in loaded.unknown]
 
-    async def failures() -> list[str]:
-        limit = settings.check_timeout_seconds
-        async with compose(settings) as parts:
-            errors = [await run_once(check, timeout_seconds=limit) for check in parts.checks]
-        pairs = zip(parts.checks, errors, strict=True)
-        return [f"fail  check {check.name}: {error}" for check, error in pairs if error]
+    async def run() -> None:
+        problems = []
+        limit = loaded.settings.check_timeout_seconds
+        try:
+            async with compose(loaded.settings) as parts:
+                states = [CheckState(check) for check in parts.checks]
+                errors = [await state.run(timeout_seconds=limit) for state in states]
+            pairs = zip(parts.checks, errors, strict=True)
+            problems += [f"check {check.name}: {error}" for check, error in pairs if error]
+        except Exception as error:  # noqa: BLE001  # told like the others
+            problems.append(f"start: {type(error).__name__}")
+        print("\n".join(f"fail  {problem}" for problem in [*unread, *problems]) or "pass")
+        sys.stdout.flush()
+        # A probe that hangs must not hold back the end.
+        os._exit(Exit.CONFIGURATION if unread else Exit.UNAVAILABLE if problems else Exit.OK)
 
-    unread = [f"fail  {name}: nothing reads this variable; unset it" for name in settings.unknown]
-    failed = asyncio.run(failures())
-    print("\n".join([*unread, *failed]) or "pass  settings and checks")
-    return Exit.CONFIGURATION if unread else Exit.UNAVAILABLE if failed else Exit.OK
+    asyncio.run(run())
+    return Exit.OK
 
 
 def status() -> Exit:
@@ -123,18 +138,19 @@ def status() -> Exit:
 
     from prometheus_client.parser import text_string_to_metric_families
 
-    settings = _load()
+    settings = _load().settings
     host = "127.0.0.1" if settings.host.is_unspecified else str(settings.host)
     connection = http.client.HTTPConnection(host, settings.admin_port, timeout=2)
     try:
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
-    except (OSError, http.client.HTTPException) as error:
+        families = list(text_string_to_metric_families(text))
+    except (OSError, ValueError, http.client.HTTPException) as error:
         where = f"{host} port {settings.admin_port}"
-        print(f"Nobody answers on {where}: {error}. Is the service running,", file=sys.stderr)
+        print(f"No service answers on {where}: {error}. Is it running,", file=sys.stderr)
         print("with the same APP_HOST and APP_ADMIN_PORT as this command?", file=sys.stderr)
         return Exit.UNAVAILABLE
-    for family in text_string_to_metric_families(text):
+    for family in families:
         for sample in family.samples:
             labels = " ".join(f"{name}={value}" for name, value in sample.labels.items())
             if sample.name == "process_start_time_seconds":
@@ -161,12 +177,12 @@ def show(*, everything: bool) -> Exit:
     """
     from .chassis.rules import variable
 
-    settings = _load()
+    settings, origins, _ = _load()
     for name in type(settings).model_fields:
-        origin = settings.origins.get(name, "default")
+        origin = origins.get(name, "default")
         if everything or origin != "default":
             print(f"{variable(name)}={_text(getattr(settings, name))}  # {origin}")
-    if not everything and not settings.origins:
+    if not everything and not origins:
         print("Everything is as by default; `--all` shows it.")
     return Exit.OK
 
@@ -185,7 +201,8 @@ def doc() -> Exit:
         print(f"# Settings of {title}, which `config doc` prints.")
         for name in names:
             field = Settings.model_fields[name]
-            value = _text(None if field.is_required() else field.default)
+            default = None if field.is_required() else field.get_default(call_default_factory=True)
+            value = _text(default)
             print(f"#\n# {field.description} [{expected(Settings, name)}]")
             print(f"# {variable(name)}={value}")
         print()
@@ -198,6 +215,12 @@ def main() -> NoReturn:
     """
     # The kernel ignores a SIGTERM for PID 1 that has no handler, and imports take a while.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(Exit.OK))
+    # What `web` reacts to ends no other command.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    # A socket must not take the place of a closed stdin, stdout or stderr.
+    while os.open(os.devnull, os.O_RDWR) <= 2:  # noqa: PLR2004  # the number of stderr
+        pass
     arguments = _parser().parse_args()
     commands: dict[str, Any] = {
         "web": web,
@@ -230,7 +253,7 @@ def _identity(revision: str) -> dict[str, str]:
     return {"service": build["service"], "version": build["version"], "revision": revision}
 
 
-def _load(*, is_dev: bool = False) -> "Settings":
+def _load(*, is_dev: bool = False) -> "Loaded[Settings]":
     """
     Read the settings; say everything that is wrong, to a person or a machine, and end.
     """
@@ -256,12 +279,32 @@ def _text(value: object) -> str:
     """
     As one writes it into the environment; secrets masked.
     """
-    from .chassis.settings import SECRET_TYPES, mask
+    from .chassis.settings import mask
 
-    if value is None or isinstance(value, SECRET_TYPES):
-        return "" if value is None else "**********"
+    if value is None or isinstance(value, str):
+        return mask(value or "")
+    if _secrets_in(value):
+        return "**********"
     plain = list(value) if isinstance(value, (tuple, set, frozenset)) else value
     return mask(json.dumps(plain, default=str, ensure_ascii=False).strip('"'))
+
+
+def _secrets_in(value: object) -> list[str]:
+    """
+    The plain values of all secrets, at any depth: to mask them here and in the logs.
+    """
+    from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+
+    if isinstance(value, (Secret, SecretBytes, SecretStr)):
+        plain = value.get_secret_value()
+        return [plain.decode(errors="replace") if isinstance(plain, bytes) else str(plain)]
+    if isinstance(value, BaseModel):
+        return _secrets_in(vars(value))
+    if isinstance(value, Mapping):
+        return _secrets_in(list(value.values()))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [secret for part in value for secret in _secrets_in(part)]
+    return []
 
 
 class _Parser(argparse.ArgumentParser):

@@ -13,7 +13,7 @@ from structlog.contextvars import bind_contextvars
 
 from . import problem
 from .asgi import App, Message, Receive, Scope, Send, respond
-from .logs import get_logger
+from .logs import LEVELS, get_logger
 from .process import Process
 from .settings import Settings
 
@@ -23,6 +23,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 # W3C Trace Context: version, trace id, parent id, flags; ids of zeros only are invalid.
 _TRACEPARENT = re.compile(rb"(?!ff)\w\w-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-\w\w")
 
+STATUSES = {"body": 413, "bug": 500, "deadline": 504, "grace": 503}
 log = get_logger()
 
 
@@ -51,20 +52,18 @@ class Envelope:
         self.process.in_flight += 1
         try:
             async with asyncio.timeout(limit) as deadline:
-                request.check_length()
+                request.check_length(request.announced)
                 await app(scope, request.receive, request.send)
-        except _BodyTooLarge:
-            await request.answer(413)
-        except asyncio.CancelledError:
-            # The grace period is over: uvicorn cancels what is still running.
-            await request.answer(503)
-            raise
-        except Exception:
-            is_late = deadline.expired()
-            self.process.errors["deadline" if is_late else "request"] += 1
-            if not is_late:
-                log.exception("request_failed")
-            await request.answer(504 if is_late else 500)
+        except BaseException as error:  # whatever it is, it is answered and told
+            reason = "deadline" if deadline.expired() else "bug"
+            if request.is_too_large:
+                reason = "body"
+            elif isinstance(error, asyncio.CancelledError) and self.process.stopping:
+                reason = "grace"  # It is over: uvicorn cancels what is still running.
+            self.process.errors[reason] += 1
+            level = LEVELS["error" if reason == "bug" else "warning"]
+            log.log(level, "request_failed", reason=reason, exc_info=reason == "bug")
+            await request.answer(STATUSES[reason])
         finally:
             self.process.in_flight -= 1
             request.log_line()
@@ -89,23 +88,24 @@ class _Request:
         self._context = {"request_id": self._id.decode()}
         self._context |= {"trace_id": trace[1].decode()} if trace else {}
         bind_contextvars(**self._context)
-        self._length = int(headers.get(b"content-length", 0))
+        self.announced = int(headers.get(b"content-length", 0))
         self._envelope = envelope
         self._scope, self._receive, self._send = scope, receive, send
         self._started = time.perf_counter()
         self._status = self._bytes_in = self._bytes_out = 0
 
-    def check_length(self) -> None:
+    def check_length(self, length: int) -> None:
         """
         Refuse a body by its announced length, or as soon as it has become too long.
         """
-        if max(self._length, self._bytes_in) > self._envelope.settings.body_max_bytes:
+        self.is_too_large = length > self._envelope.settings.body_max_bytes
+        if self.is_too_large:
             raise _BodyTooLarge
 
     async def receive(self) -> Message:
         message = await self._receive()
         self._bytes_in += len(message.get("body", b""))
-        self.check_length()
+        self.check_length(self._bytes_in)
         return message
 
     async def send(self, message: Message) -> None:

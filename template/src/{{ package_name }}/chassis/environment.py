@@ -5,15 +5,15 @@ The only reader of the environment: strict, and every problem is named at once.
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, SecretsSettingsSource
 
 from .rules import RULES, variable
-from .settings import PREFIX, Settings, expected, is_secret, mask
+from .settings import PREFIX, Settings, expected, mask, schema_of
 
-__all__ = ["ConfigurationError", "load"]
+__all__ = ["ConfigurationError", "Loaded", "load"]
 
 S = TypeVar("S", bound=Settings)
 
@@ -28,9 +28,19 @@ class ConfigurationError(Exception):
         super().__init__("; ".join(f"{name} {problem}" for name, problem in self.faults))
 
 
+class Loaded(NamedTuple, Generic[S]):
+    """
+    Settings, the origin of each value that is no default, and the variables that nothing reads.
+    """
+
+    settings: S
+    origins: Mapping[str, str]
+    unknown: list[str]
+
+
 def load(
     cls: type[S], *, env_file: Path | None = None, defaults: Mapping[str, str] | None = None
-) -> S:
+) -> Loaded[S]:
     """
     Read *cls* from the environment, then from APP_SECRETS_DIR, *env_file* and *defaults*.
 
@@ -55,8 +65,7 @@ def load(
     settings, faults = _validate(cls, raw)
     if settings is None or near or faults:
         raise ConfigurationError([*near, *faults])
-    settings._origins, settings._unknown = origins, tuple(unknown)  # noqa: SLF001  # its reader
-    return settings
+    return Loaded(settings, origins, unknown)
 
 
 def _unknown(cls: type[Settings], names: set[str]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -110,7 +119,8 @@ def _problem(cls: type[Settings], name: str, detail: Any, values: Mapping[str, A
     value = str(values.get(name))
     if detail["type"] == "missing":
         return f"is missing: {field.description} [expected: {wanted}]"
-    if is_secret(field.annotation):
+    words = f"{field.annotation} {schema_of(cls, name)}"
+    if "Secret" in words or "writeOnly" in words:
         return f"{told.replace(value, '**********')} [expected: {wanted}]"
     if value.startswith("tcp://"):
         told += "; this is a Kubernetes service link, set enableServiceLinks: false in the pod"
@@ -122,13 +132,14 @@ def _broken_rules(
 ) -> Iterator[tuple[str, str]]:
     # If something else is wrong, look at the chassis' own as far as they are well-formed.
     good = {name: raw[name] for name in Settings.model_fields if name in raw.keys() - bad}
-    known = dict(settings or Settings(**good))
-    numbers = {name: value for name, value in known.items() if name not in bad}
+    parsed = vars(settings or Settings(**good))
+    fields = {name: field for name, field in cls.model_fields.items() if name not in bad}
+    numbers = {name: parsed[name] if name in good else fields[name].default for name in fields}
     for rule in RULES:
         terms, _, right = rule.parts
-        fields = [right, *(term for term in terms if term in cls.model_fields)]
-        if numbers.keys() >= {*fields} and (problem := rule.broken(numbers)):
-            named = [name for name in fields if name in raw]
-            yield variable((named or fields)[0]), problem
+        names = [right, *(term for term in terms if term in cls.model_fields)]
+        if numbers.keys() >= {*names} and (problem := rule.broken(numbers)):
+            named = [name for name in names if name in raw]
+            yield variable((named or names)[0]), problem
     if "port" in numbers and numbers["port"] == numbers.get("admin_port"):
         yield variable("admin_port"), f"must differ from {variable('port')}={numbers['port']}"

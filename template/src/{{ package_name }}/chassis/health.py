@@ -14,7 +14,7 @@ from .logs import get_logger
 from .process import Process
 from .settings import Settings
 
-__all__ = ["Check", "Health", "run_once"]
+__all__ = ["Check", "CheckState", "Health"]
 
 # Three failures to go down, two successes to come back: one lost packet changes nothing.
 DOWN_AFTER, UP_AFTER = 3, 2
@@ -38,20 +38,7 @@ class Check:
     timeout_seconds: float | None = None
 
 
-async def run_once(check: Check, *, timeout_seconds: float) -> str | None:
-    """
-    The name of the error, or None; a probe that ignores its cancellation is left behind.
-    """
-    probe = asyncio.ensure_future(check.probe())
-    limit = check.timeout_seconds or timeout_seconds
-    if not (await asyncio.wait({probe}, timeout=limit))[0]:
-        probe.cancel()
-        return f"TimeoutError after {limit:g} s"
-    (result,) = await asyncio.gather(probe, return_exceptions=True)
-    return type(result).__name__ if isinstance(result, BaseException) else None
-
-
-class _State:
+class CheckState:
     """
     What is known of a check: it changes only after several equal results.
     """
@@ -60,12 +47,28 @@ class _State:
         self.check = check
         self._is_up: bool | None = None
         self._answered, self._streak = False, 0
+        self._probe: asyncio.Future[object] | None = None
 
     @property
     def status(self) -> Status:
         if self._is_up:
             return "pass"
         return "fail" if self.check.critical or not self._answered else "warn"
+
+    async def run(self, *, timeout_seconds: float) -> str | None:
+        """
+        Run once within the limit; the name of the error, or None.
+
+        A probe that ignores its cancellation is left behind, and none is piled on top of it.
+        """
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.ensure_future(self.check.probe())
+        await asyncio.wait({self._probe}, timeout=self.check.timeout_seconds or timeout_seconds)
+        self._probe.cancel()
+        if not self._probe.done():
+            return "TimeoutError"
+        (result,) = await asyncio.gather(self._probe, return_exceptions=True)
+        return type(result).__name__ if isinstance(result, BaseException) else None
 
     def note(self, error: str | None) -> None:
         is_up = error is None
@@ -83,7 +86,7 @@ class Health:
     def __init__(self, process: Process, settings: Settings) -> None:
         self._process = process
         self._settings = settings
-        self._states: list[_State] = []
+        self._states: list[CheckState] = []
 
     @property
     def probes(self) -> dict[str, Status]:
@@ -110,12 +113,12 @@ class Health:
         """
         Run each check again and again, off the request path, until the process ends.
         """
-        self._states = [_State(check) for check in checks]
+        self._states = [CheckState(check) for check in checks]
         for state in self._states:
             self._process.supervise(f"check {state.check.name}", partial(self._repeat, state))
 
-    async def _repeat(self, state: _State) -> None:
+    async def _repeat(self, state: CheckState) -> None:
         limit = self._settings.check_timeout_seconds
         while True:
-            state.note(await run_once(state.check, timeout_seconds=limit))
+            state.note(await state.run(timeout_seconds=limit))
             await asyncio.sleep(self._settings.check_interval_seconds)

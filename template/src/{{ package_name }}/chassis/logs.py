@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -36,10 +37,11 @@ class Sink:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self.dropped = 0
-        # Reentrant: a signal handler may log while the main thread is writing.
-        self._lock = threading.RLock()
-        # A shorter one would garble ordinary words.
-        self._forms = [form for secret in secrets if len(secret) >= 6 for form in _forms(secret)]
+        self._lock = threading.Lock()
+        # A shorter one would garble ordinary words; the longest first, or it leaves its tail.
+        lines = {line for secret in secrets for line in (secret, *secret.splitlines())}
+        forms = {form for line in lines if len(line) >= 6 for form in _forms(line)}
+        self._forms = sorted(forms, key=len, reverse=True)
 
     def msg(self, line: bytes) -> None:
         """
@@ -66,7 +68,7 @@ class Logs:
     def __init__(
         self, identity: dict[str, str], *, console: bool, level: str, secrets: Iterable[str]
     ) -> None:
-        self.identity, self.console, self.usual_level = identity, console, level
+        self.identity, self.console = identity, console
         self.sink = Sink(secrets)
         if not console:
             sys.stdout, sys.stderr = _Printed("stdout", 1), _Printed("stderr", 2)
@@ -86,7 +88,7 @@ class Logs:
         """
         Show events of at least *level* from now on, also those of third parties.
         """
-        self._least = LEVELS[level]
+        self.level, self._least = level, LEVELS[level]
         logging.getLogger().setLevel(self._least)
 
     def line(self, event: str, level: str, fields: Mapping[str, Any]) -> None:
@@ -129,7 +131,7 @@ class _Bridge(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             event = record.getMessage()
-        except (TypeError, ValueError):
+        except Exception:  # noqa: BLE001  # a third party's mistake must not end a request
             event = str(record.msg)
         level = max(min(record.levelno // 10 * 10, 50), 10)
         get_logger().log(level, event, logger=record.name, exc_info=record.exc_info)
@@ -145,6 +147,8 @@ class _Printed(io.TextIOBase):
 
     def write(self, text: str) -> int:
         *lines, self._rest = (self._rest + text).split("\n")
+        if len(self._rest) > 8192:
+            lines, self._rest = [*lines, self._rest], ""
         for line in filter(str.strip, lines):
             get_logger().info("printed", stream=self._stream, text=line)
         return len(text)
@@ -156,16 +160,22 @@ class _Printed(io.TextIOBase):
 def _dumps(event: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(event, repr, orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
-    except TypeError:
-        # Lone surrogates and integers over 64 bits.
-        return json.dumps(event, default=repr, skipkeys=True).encode()
+    except Exception:  # noqa: BLE001  # lone surrogates, large integers, a broken repr
+        return orjson.dumps({str(key): _plain(value) for key, value in event.items()})
+
+
+def _plain(value: object) -> str:
+    with suppress(Exception):
+        return value if isinstance(value, str) and value.isascii() else ascii(value)
+    return f"<{type(value).__name__}>"
 
 
 def _forms(secret: str) -> set[bytes]:
     """
     A secret as it may appear in a line: raw, JSON-escaped, URL-encoded, base64.
     """
-    texts = [secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]]
-    texts += [quote(secret), quote(secret, safe=""), quote_plus(secret)]
+    texts = [secret, repr(secret)[1:-1], ascii(secret)[1:-1], quote(secret), quote_plus(secret)]
+    texts += [json.dumps(text, ensure_ascii=False)[1:-1] for text in texts]
+    texts += [json.dumps(secret)[1:-1], quote(secret, safe="")]
     codes = [base64.b64encode(secret.encode()), base64.urlsafe_b64encode(secret.encode())]
     return {text.encode() for text in texts} | {code.rstrip(b"=") for code in codes}

@@ -4,7 +4,6 @@ The running process: stops when told to, crashes loudly when broken, lets one lo
 
 import asyncio
 import faulthandler
-import functools
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -42,21 +42,21 @@ class Process:
         self.stop = asyncio.Event()
         self._package, self._stop_seconds = package, stop_seconds
         self._started = time.monotonic()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._hush = threading.Timer(0, logs.set_level)
+        self._loop: asyncio.AbstractEventLoop
+        # asyncio itself keeps no task from being collected.
+        self._tasks: list[asyncio.Task[None]] = []
 
     def install(self) -> None:
         """
         Take over signals and hooks; call from the main thread, before the loop runs.
         """
         faulthandler.enable(file=2)
-        sys.excepthook = lambda _, error, __: self.crash("uncaught", error)
         sys.unraisablehook = lambda hook: self.report("unraisable", hook.exc_value)
         threading.excepthook = lambda hook: self.report("thread", hook.exc_value)
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
-        signal.signal(signal.SIGUSR1, lambda *_: log.warning("stacks", **self.stacks()))
-        signal.signal(signal.SIGUSR2, self._on_debug)
+        signal.signal(signal.SIGUSR1, lambda *_: self.supervise_thread("stacks", self._show))
+        signal.signal(signal.SIGUSR2, lambda *_: self.supervise_thread("debug", self._debug))
 
     def attach(self) -> None:
         """
@@ -74,7 +74,9 @@ class Process:
             with self._guard(f"task {name}"):
                 await work()
 
-        return asyncio.create_task(run(), name=name)
+        task = asyncio.create_task(run(), name=name)
+        self._tasks.append(task)
+        return task
 
     def supervise_thread(self, name: str, work: Callable[[], object]) -> None:
         """
@@ -97,10 +99,12 @@ class Process:
         """
         Log a last event and end at once, past threads that would not.
         """
-        level = LEVELS["critical" if code == Exit.BUG else "warning" if fields else "info"]
+        # A log that nobody reads must not hold back the end.
+        threading.Timer(1, os._exit, [code]).start()
+        level = "critical" if code == Exit.BUG else "error" if fields else "info"
         fields |= {"uptime_seconds": time.monotonic() - self._started, "exit_code": int(code)}
         try:
-            log.log(level, event, **fields)
+            log.log(LEVELS[level], event, **fields)
         finally:
             os._exit(code)
 
@@ -109,7 +113,10 @@ class Process:
         Tell and count what went wrong in code that is not worth the process.
         """
         self.errors[kind] += 1
-        log.error("stray_error", kind=kind, exc_info=error, **fields)
+        # The first, second, fourth, eighth …: what repeats thousands of times is told a few times.
+        if self.errors[kind].bit_count() == 1:
+            count = self.errors[kind]
+            log.error("stray_error", kind=kind, count=count, exc_info=error, **fields)
 
     def stacks(self) -> dict[str, Any]:
         """
@@ -117,7 +124,7 @@ class Process:
         """
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         frames = sys._current_frames()  # noqa: SLF001  # documented
-        tasks = asyncio.all_tasks(self._loop) if self._loop else set()
+        tasks = asyncio.all_tasks(self._loop) if self.ready else set()
         return {
             "in_flight": self.in_flight,
             "threads": {f"{names.get(key)} {key}": _calls(frames[key]) for key in frames},
@@ -129,49 +136,51 @@ class Process:
     def _guard(self, cause: str) -> Iterator[None]:
         try:
             yield
-        except asyncio.CancelledError:
-            raise
         except BaseException as error:  # noqa: BLE001  # the process ends
             self.crash(cause, error)
 
     def _on_stop(self, number: int, _: FrameType | None) -> None:
-        name = signal.Signals(number).name
+        """
+        A signal handler only decides: the main thread may be in the middle of a log line.
+        """
+        react = self._end
         if self.stopping:
-            self.exit(128 + number, "stopped_by_force", signal=name)
-        if not self.ready:
+            react = partial(self.exit, 128 + number, "stopped_by_force")
+        elif not self.ready:
             # Nothing is in flight yet, and what is being opened may hang.
-            self.exit(Exit.OK, "stopped", signal=name)
+            react = partial(self.exit, Exit.OK, "stopped")
         self.stopping = True
-        log.info("stopping", signal=name, in_flight=self.in_flight)
-        self.supervise_thread("reaper", self._reap)
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self.stop.set)
+        self.supervise_thread(signal.Signals(number).name, react)
 
-    def _reap(self) -> NoReturn:
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self.stop.set)
+        log.info("stopping", in_flight=self.in_flight)
         time.sleep(self._stop_seconds)
         self.exit(Exit.OK, "grace_exceeded", **self.stacks())
 
-    def _on_debug(self, *_: object) -> None:
+    def _show(self) -> None:
+        log.critical("stacks", **self.stacks())
+
+    def _debug(self) -> None:
         """
         Log at DEBUG for a while.
         """
-        self._hush.cancel()
-        self.logs.set_level("debug")
-        log.warning("log_level_changed", level_now="debug", seconds=DEBUG_SECONDS)
-        self._hush = threading.Timer(DEBUG_SECONDS, self.logs.set_level, [self.logs.usual_level])
-        self._hush.daemon = True
-        self._hush.start()
+        usual = self.logs.level
+        if usual != "debug":
+            self.logs.set_level("debug")
+            log.warning("log_level_changed", level_now="debug", seconds=DEBUG_SECONDS)
+            time.sleep(DEBUG_SECONDS)
+            self.logs.set_level(usual)
 
     def _on_loop_exception(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """
         A callback of ours that raises is a bug; what strangers can provoke is not fatal.
         """
         callback = getattr(context.get("handle"), "_callback", None)
-        while isinstance(callback, functools.partial):
+        while isinstance(callback, partial):
             callback = callback.func
         module = getattr(callback, "__module__", None) or ""
-        is_foreign = context.keys() & {"socket", "transport", "protocol"}
-        if module.partition(".")[0] == self._package and not is_foreign:
+        if module.partition(".")[0] == self._package:
             self.crash("loop callback", context.get("exception"))
         self.report("loop", context.get("exception"), message=context["message"])
 

@@ -59,8 +59,5 @@ RULES = (
     Rule("request_deadline_seconds <= grace_seconds", "a request must end while the process stops"),
     Rule("request_deadline_seconds < watchdog_seconds", "a slow request is no stuck event loop"),
     Rule("lb_idle_seconds < keep_alive_seconds", "the load balancer reuses what is still open"),
-    Rule(
-        "drain_seconds + grace_seconds + 1 < platform_grace_seconds",
-        "the platform kills the process when its own grace period ends",
-    ),
+    Rule("drain_seconds + grace_seconds + 1 < platform_grace_seconds", "or the platform kills it"),
 )

@@ -17,6 +17,9 @@ from .settings import Settings
 __all__ = ["Server", "StartupError", "bind"]
 
 
+BACKLOG = 256
+
+
 class StartupError(Exception):
     """
     A start-up that failed for a reason that can be told: what happened, and what to do.
@@ -35,19 +38,16 @@ def bind(settings: Settings, name: str) -> socket.socket:
     """
     host, port = str(settings.host), getattr(settings, name)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
+        # It listens at once: two processes may bind one port as long as neither listens.
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         code, event = Exit.CONFIGURATION, "port_not_bindable"
         action = f"use a port above 1023 and an address of this machine: {variable(name)}, APP_HOST"
         if error.errno == errno.EADDRINUSE:
             code, event = Exit.UNAVAILABLE, "port_in_use"
             action = f"stop who holds it (`ss -ltnp` tells), or set {variable(name)}"
-        cause = f"port {port} on {host}: {error.strerror}"
-        raise StartupError(code, event, cause=cause, action=action) from error
-    return listener
+        raise StartupError(code, event, cause=str(error), action=action) from error
 
 
 class Server(uvicorn.Server):
@@ -61,6 +61,7 @@ class Server(uvicorn.Server):
                 app,
                 http="httptools",
                 ws="none",
+                backlog=BACKLOG,
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -5,27 +5,20 @@ A service subclasses `Settings` and adds its own; `environment.load` reads them.
 """
 
 import re
-from collections.abc import Mapping
 from ipaddress import IPv4Address
-from typing import Annotated, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    DirectoryPath,
-    Field,
-    IPvAnyAddress,
-    Secret,
-    SecretBytes,
-    SecretStr,
-    field_validator,
-)
+from pydantic import Field, ValidationError
+from pydantic.functional_validators import BeforeValidator, field_validator
+from pydantic.networks import IPvAnyAddress
+from pydantic.types import DirectoryPath
 from pydantic_core import from_json
+from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-__all__ = ["Port", "Seconds", "Settings", "expected", "is_secret", "mask", "secrets_of"]
+__all__ = ["Port", "Seconds", "Settings", "expected", "mask", "schema_of"]
 
 PREFIX = "APP_"
-SECRET_TYPES = (Secret, SecretBytes, SecretStr)
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -47,9 +40,6 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
         validate_default=True,
     )
-    _origins: Mapping[str, str] = {}
-    _unknown: tuple[str, ...] = ()
-
     host: IPvAnyAddress = IPv4Address("127.0.0.1")
     """IP address that both listeners bind."""
     port: Port = 8000
@@ -91,20 +81,6 @@ class Settings(BaseSettings):
     secrets_dir: DirectoryPath | None = None
     """Folder with a file per secret, named like its variable."""
 
-    @property
-    def origins(self) -> Mapping[str, str]:
-        """
-        Where each value that is no default came from.
-        """
-        return self._origins
-
-    @property
-    def unknown(self) -> tuple[str, ...]:
-        """
-        Variables with the prefix that nothing reads.
-        """
-        return self._unknown
-
     @classmethod
     def settings_customise_sources(  # type: ignore[override]  # the other sources are not asked
         cls, _: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **__: object
@@ -114,48 +90,42 @@ class Settings(BaseSettings):
         """
         return (init_settings,)
 
-    @field_validator("*", mode="before")
+    @field_validator("*", mode="wrap")
     @classmethod
-    def _parse_json(cls, value: object) -> object:
+    def _parse_json(cls, value: object, validate: ValidatorFunctionWrapHandler) -> object:
         """
-        Lists and mappings are written as JSON; anything else stays as it is.
+        Lists and mappings are written as JSON; what is text by its type stays text.
         """
         try:
-            return from_json(value) if isinstance(value, str) and value[:1] in "[{" else value
-        except ValueError:
-            return value
+            return validate(value)
+        except ValidationError:
+            if not isinstance(value, str) or value[:1] not in {"[", "{"}:
+                raise
+            return validate(from_json(value))
+
+
+def schema_of(cls: type[Settings], name: str) -> dict[str, Any]:
+    """
+    The JSON schema of a field, without references and without the alternative null.
+    """
+    whole = cls.model_json_schema()
+    schema: dict[str, Any] = whole["properties"].get(name, {})
+    schema |= next((part for part in schema.get("anyOf", ()) if part.get("type") != "null"), {})
+    schema |= whole.get("$defs", {}).get(schema.get("$ref", "").removeprefix("#/$defs/"), {})
+    return schema
 
 
 def expected(cls: type[Settings], name: str) -> str:
     """
     Type and limits of a field in words, such as "integer, minimum 1, maximum 65535".
     """
-    schema = cls.model_json_schema()["properties"][name]
-    schema |= next((part for part in schema.get("anyOf", ()) if part["type"] != "null"), {})
+    schema = schema_of(cls, name)
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
-    kind = schema.get("format", schema["type"]).replace("ipvany", "IP ")
+    kind = schema.get("format", schema.get("type", "any")).replace("ipvany", "IP ")
     kind = {"array": "JSON array", "boolean": "true or false", "string": "text"}.get(kind, kind)
     limits = [f"{key} {value}" for key, value in schema.items() if "imum" in key or "Length" in key]
     return ", ".join([kind, *limits])
-
-
-def is_secret(annotation: object) -> bool:
-    """
-    Whether a field of this type must never be shown.
-    """
-    kind = get_origin(annotation) or annotation
-    plain = isinstance(kind, type) and issubclass(kind, SECRET_TYPES)
-    return plain or any(is_secret(part) for part in get_args(annotation))
-
-
-def secrets_of(settings: Settings) -> list[str]:
-    """
-    The plain values of secret fields, to keep them out of the logs.
-    """
-    values = (getattr(settings, name) for name in type(settings).model_fields)
-    plain = [value.get_secret_value() for value in values if isinstance(value, SECRET_TYPES)]
-    return [text.decode() if isinstance(text, bytes) else str(text) for text in plain]
 
 
 def mask(text: str) -> str:

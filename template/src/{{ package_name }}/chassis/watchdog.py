@@ -4,6 +4,7 @@ A stuck event loop dies: a process that answers nobody must not look alive.
 
 import asyncio
 import faulthandler
+import signal
 import sys
 import threading
 import time
@@ -26,8 +27,8 @@ def start(process: Process, *, limit_seconds: float) -> None:
     def beat() -> None:
         nonlocal beats
         beats += 1
-        # What holds the GIL stops the watching thread too; this one is in C.
-        faulthandler.dump_traceback_later(limit_seconds + 5, exit=True, file=2)
+        # What holds the GIL stops the watching thread too; the kernel counts its CPU time.
+        signal.setitimer(signal.ITIMER_PROF, limit_seconds + 5)
         loop.call_later(interval, beat)
 
     def watch() -> None:
@@ -38,9 +39,10 @@ def start(process: Process, *, limit_seconds: float) -> None:
             time.sleep(interval)
             stuck = seen == beats and not _is_debugged()
             seen, missed = beats, missed + 1 if stuck else 0
-            if missed * interval >= limit_seconds:
+            if missed * interval > limit_seconds:
                 process.exit(Exit.BUG, "loop_stuck", limit=limit_seconds, **process.stacks())
 
+    faulthandler.register(signal.SIGPROF, file=2, chain=True)
     beat()
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
 
