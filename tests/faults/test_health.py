@@ -2,7 +2,9 @@
 Probes while something behind the service is broken.
 """
 
+import signal
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -61,30 +63,69 @@ def test_later_outage(start: Start, critical: str, expected: tuple[int, str]) ->
     assert service.get("/livez", admin=True).status == 200
 
 
+@pytest.mark.promise("H2")
+def test_hanging_probes_do_not_pile_up(start: Start) -> None:
+    """
+    A probe that ignores its cancellation is left behind once, not at every run.
+    """
+    service = start(
+        ready=False, backing="hanging", check_interval_seconds=0.01, check_timeout_seconds=0.01
+    )
+    service.wait_for("check_changed", is_up=False)
+    for _ in range(50):
+        service.get("/livez", admin=True)
+
+    service.send_signal(signal.SIGUSR1)
+
+    assert service.wait_for("stacks")["task_count"] < 20
+
+
 @pytest.mark.promise("H3")
 def test_hysteresis(start: Start) -> None:
     """
     Three failures down, two successes up: read from the events' times.
     """
-    service = start(critical="true", check_interval_seconds=0.5, check_timeout_seconds=0.2)
-    service.get("/faults/backing/down", method="POST")
+    interval = 0.5
+    service = start(critical="true", check_interval_seconds=interval, check_timeout_seconds=0.2)
 
-    # The first two failures change nothing.
-    seen = [ready(service)]
-    while seen[-1][0] == 200:
-        seen.append(ready(service))
+    service.get("/faults/backing/down", method="POST")
+    wait_until(lambda: ready(service) == (503, "fail"))
     service.get("/faults/backing/up", method="POST")
     wait_until(lambda: ready(service) == (200, "pass"))
+    service.stop()
 
-    assert set(seen[:-1]) == {(200, "pass")}
-    assert [event["is_up"] for event in service.events("check_changed")] == [True, False, True]
+    first, down, up = (at(event) for event in service.events("check_changed"))
+    broken, mended = (at(event) for event in service.events("request", method="POST"))
+    assert first < broken
+    # Two more runs after the first failure, one more after the first success.
+    assert down - broken >= 2 * interval
+    assert up - mended >= 1 * interval
 
 
-def test_preflight_names_what_fails(start: Start) -> None:
+def at(event: dict[str, Any]) -> float:
     """
-    `preflight` exits 69 and names the check that fails.
+    When an event was, in seconds.
     """
-    service = start("preflight", ready=False, backing="down")
+    return datetime.fromisoformat(event["timestamp"]).timestamp()
 
-    assert service.process.wait(30) == 69
-    assert "backing: ConnectionRefusedError" in service.stdout.read_text()
+
+@pytest.mark.parametrize("backing", ["down", "hanging"])
+def test_preflight_names_what_fails(start: Start, backing: str) -> None:
+    """
+    `preflight` exits 69 and names the check that fails, also one that hangs.
+    """
+    service = start("preflight", ready=False, backing=backing)
+
+    assert service.process.wait(20) == 69
+    assert "fail  check backing: " in service.stdout.read_text()
+
+
+def test_preflight_explains_what_can_not_be_opened(start: Start) -> None:
+    """
+    Resources that can't be opened are a failure without a traceback.
+    """
+    service = start("preflight", ready=False, app="broken")
+
+    assert service.process.wait(20) == 69
+    assert service.stdout.read_text() == "fail  start: RuntimeError\n"
+    assert service.stderr.read_text() == ""

@@ -39,6 +39,36 @@ def test_body_limit(start: Start, *, chunked: bool) -> None:
     assert service.get(path, method="POST", body=body(1001), headers=headers).status == 413
 
 
+def test_body_limit_behind_middleware(start: Start) -> None:
+    """
+    Also where a middleware of the framework stands between, which wraps exceptions in groups.
+    """
+    service = start(app="middleware", body_max_bytes=1000)
+
+    large = service.get(
+        "/faults/everything",
+        method="POST",
+        body=iter([b"x" * 1001]),
+        headers={"content-type": "application/json"},
+    )
+
+    assert large.status == 413
+
+
+def test_exit_in_a_handler(start: Start) -> None:
+    """
+    A handler that calls sys.exit is a bug like any other: 500, told, and the process goes on.
+    """
+    service = start()
+
+    answer = service.get("/faults/exit")
+
+    assert answer.status == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert service.events("request_failed", reason="bug")
+    assert service.get("/faults/ok").status == 200
+
+
 @pytest.mark.parametrize("app", ["raw", "starlette"])
 def test_any_asgi_application(start: Start, app: str) -> None:
     """

@@ -23,12 +23,12 @@ def in_flight(service: Any) -> bool:
     return b"app_requests_in_flight 1.0" in service.get("/metrics", admin=True).body
 
 
-def is_stuck(service: Any) -> bool:
+def is_stuck(service: Any, path: str = "") -> bool:
     """
-    Whether the event loop answers nobody.
+    Whether the event loop answers nobody, on the admin port or a public path.
     """
     try:
-        service.get("/livez", admin=True, timeout=0.3)
+        service.get(path or "/livez", admin=not path, timeout=0.5)
     except TimeoutError:
         return True
     return False
@@ -102,12 +102,48 @@ def test_second_signal_with_a_stuck_loop(start: Start, ask: Ask) -> None:
     assert service.process.wait(5) == 128 + signal.SIGTERM
 
 
+@pytest.mark.promise("L4")
+def test_log_that_nobody_reads(start: Start) -> None:
+    """
+    A reader of the log that stalls can't keep the process past its end.
+    """
+    # `sleep` holds the pipe's other end and never reads it.
+    service = start(
+        prefix=("bash", "-c", 'exec "$0" "$@" > >(exec sleep 600)'),
+        grace_seconds=1,
+        request_deadline_seconds=1,
+    )
+    wait_until(lambda: is_stuck(service, "/faults/progress"))
+
+    began = time.monotonic()
+    service.send_signal(signal.SIGTERM)
+
+    assert service.process.wait(20) in {0, 70}
+    assert time.monotonic() - began < 0 + 1 + 1 + 1 + 2
+
+
+@pytest.mark.promise("L9")
+def test_signals_while_it_starts(start: Start) -> None:
+    """
+    SIGUSR1 and SIGUSR2 do not end a process that is still starting.
+    """
+    service = start(ready=False)
+    maps = Path(f"/proc/{service.process.pid}/maps")
+    wait_until(lambda: "pydantic_core" in maps.read_text())
+
+    service.send_signal(signal.SIGUSR1)
+    service.send_signal(signal.SIGUSR2)
+
+    wait_until(service.is_ready)
+
+
 @pytest.mark.promise("L6")
 @pytest.mark.parametrize(
     ("what", "cause"),
     [
         ("task", "task faulty task"),
         ("thread", "thread faulty thread"),
+        ("cancelled", "task cancelled task"),
         ("callback", "loop callback"),
     ],
 )
@@ -123,8 +159,34 @@ def test_crashes_loudly(start: Start, what: str, cause: str) -> None:
     assert code == 70
     (event,) = service.events("crash")
     assert event["cause"] == cause
-    assert event["exception"][0]["exc_type"] == "RuntimeError"
+    assert event["exception"][0]["exc_type"] in {"RuntimeError", "CancelledError"}
     assert {"version", "uptime_seconds", "in_flight", "threads", "tasks"} <= event.keys()
+
+
+@pytest.mark.promise("L6")
+def test_crashes_at_the_start(start: Start) -> None:
+    """
+    Resources that can't be opened are a crash, which waits for nobody's threads.
+    """
+    service = start(ready=False, app="broken")
+    began = time.monotonic()
+
+    assert service.process.wait(20) == 70
+    assert len(service.events("crash")) == 1
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.promise("L6")
+def test_parked_task_lives_on(start: Start) -> None:
+    """
+    A task that waits for ever, with nothing else referring to it, survives the garbage collector.
+    """
+    service = start()
+
+    service.get("/faults/trip/garbage", method="POST")
+
+    assert service.get("/faults/ok").status == 200
+    assert not service.events("crash")
 
 
 @pytest.mark.promise("L6")
@@ -210,7 +272,7 @@ def test_paused_process_lives_on(start: Start) -> None:
 
     service.send_signal(signal.SIGSTOP)
     with pytest.raises(AssertionError):
-        wait_until(lambda: service.process.poll() is not None, seconds=2.5)
+        wait_until(lambda: service.process.poll() is not None, seconds=1 + 5 + 2)
     service.send_signal(signal.SIGCONT)
 
     wait_until(service.is_ready)
@@ -243,9 +305,23 @@ def test_address_of_another_machine(start: Start) -> None:
     """
     An address that can't be bound is one event with cause and action, exit 78.
     """
-    service = start(ready=False, host="192.0.2.1")
+    service = start(ready=False, host="192.0.2.1", log_level="error")
 
     assert service.process.wait(20) == 78
     (event,) = service.events("port_not_bindable")
     assert "APP_HOST" in event["action"]
     assert "exception" not in event
+
+
+@pytest.mark.promise("C9")
+def test_port_is_taken_while_the_other_still_starts(start: Start) -> None:
+    """
+    Two processes that want the same port at the same time: the second is told so.
+    """
+    first = start(ready=False, app="late")
+    wait_until(first.is_listening)
+    second = start(ready=False, port=first.port)
+
+    assert second.process.wait(20) == 69
+    assert len(second.events("port_in_use")) == 1
+    first.wait_until_ready()

@@ -15,6 +15,7 @@ import pytest
 from harness import clean, free_ports, wait_until
 
 CANARY = 'canary/"4711" ünïcode'
+LINES = "-----BEGIN KEY-----\ncanary-line-4711\n-----END KEY-----"
 Start = Callable[..., Any]
 
 
@@ -44,7 +45,7 @@ def test_whoever_speaks_speaks_json(start: Start) -> None:
 
 
 @pytest.mark.promise("C2")
-@pytest.mark.parametrize("canary", [CANARY, "plain-canary-4711"])
+@pytest.mark.parametrize("canary", [CANARY, LINES, "plain-canary-4711"])
 def test_no_secret_leaves(start: Start, canary: str) -> None:
     """
     The value of a secret setting is in no log, error body, metric, crash or `config show`.
@@ -63,7 +64,9 @@ def test_no_secret_leaves(start: Start, canary: str) -> None:
     everything = b"".join([*said, *(path.read_bytes() for path in files)])
 
     assert b"**********" in everything
+    assert b"canary-in-a-local" not in everything
     raw = canary.encode()
+    assert b"canary-line" not in everything
     for form in (
         raw,
         base64.b64encode(raw),
@@ -134,17 +137,42 @@ def test_errors_are_problems(
     assert b"canary" not in answer.body
 
 
-def test_valid_json_is_accepted(start: Start) -> None:
+VALID = {"when": "2026-01-01T00:00:00Z", "who": "0" * 32, "colour": "red", "size": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("everything", VALID),
+        ("two", {"one": VALID, "other": VALID}),
+        ("embedded", {"body": VALID}),
+        ("animal", {"kind": "cat", "born": "2026-01-01T00:00:00Z"}),
+    ],
+)
+def test_valid_json_is_accepted(start: Start, path: str, body: dict[str, Any]) -> None:
     """
-    Strict models take what JSON can say of times, ids and enumerations.
+    Strict models take what JSON can say of times, ids and enumerations, in every way to ask.
     """
     service = start()
-    body = {"when": "2026-01-01T00:00:00Z", "who": "0" * 32, "colour": "red", "size": 1}
 
-    answer = service.post_json("/faults/everything", body)
+    answer = service.post_json(f"/faults/{path}", body)
+    refused = service.post_json(f"/faults/{path}", body | {"canary": "x"})
 
     assert answer.status == 200
-    assert answer.json["colour"] == "red"
+    assert refused.status == (422 if path in {"everything", "animal"} else 200)
+    assert b"canary" not in refused.body
+
+
+def test_what_is_no_json(start: Start) -> None:
+    """
+    A body of text is FastAPI's own business.
+    """
+    service = start()
+    plain = {"content-type": "text/plain"}
+
+    text = service.get("/faults/text", method="POST", body=b"plain", headers=plain)
+
+    assert (text.status, text.json) == (200, "plain")
 
 
 def test_console_on_a_terminal(project: Path) -> None:
@@ -170,6 +198,20 @@ def test_console_on_a_terminal(project: Path) -> None:
 
     os.close(ours)
     assert said.startswith(b"APP_LOG_LEVEL Input should be")
+
+
+def test_progress_without_a_newline(start: Start) -> None:
+    """
+    What is printed without an end of line is neither kept without bound nor lost.
+    """
+    service = start()
+
+    assert service.get("/faults/progress").status == 200
+    service.stop()
+
+    printed = [line["text"] for line in service.events("printed")]
+    assert sum(map(len, printed)) > 0.99 * 20_000 * 100
+    assert max(map(len, printed)) < 10_000
 
 
 def test_closed_stdout_does_not_stop_the_service(start: Start) -> None:

@@ -5,12 +5,13 @@ Settings in place: every near miss, every rule.
 import itertools
 import string
 from collections.abc import Iterator, Mapping
+from enum import Enum
 
 import pytest
 from demo_service.chassis.environment import ConfigurationError, load
 from demo_service.chassis.rules import RULES, Rule, variable
-from demo_service.chassis.settings import Settings
-from pydantic import Field, Secret, SecretStr
+from demo_service.chassis.settings import Settings, expected
+from pydantic import BaseModel, Field, Secret, SecretStr
 
 NAMES = [variable(name) for name in Settings.model_fields]
 
@@ -173,3 +174,67 @@ def test_first_origin_wins(environment: pytest.MonkeyPatch) -> None:
                 loaded = load(Settings, defaults={"log_level": "debug"})
                 expected = "environment" if "log_level" in some else "command"
                 assert loaded.origins["log_level"] == expected
+
+
+def test_json_in_a_text_stays_text(environment: pytest.MonkeyPatch) -> None:
+    """
+    A service account is a secret text that happens to be JSON.
+    """
+
+    class Service(Settings):
+        account: SecretStr
+        origins: list[str] = Field(default_factory=list)
+        unknown: str = ""
+
+    environment.setenv("APP_ACCOUNT", '{"type": "service_account"}')
+    environment.setenv("APP_ORIGINS", '["https://example.com"]')
+    environment.setenv("APP_UNKNOWN", "[not json")
+
+    settings = load(Service).settings
+
+    assert settings.account.get_secret_value() == '{"type": "service_account"}'
+    assert settings.origins == ["https://example.com"]
+    assert settings.unknown == "[not json"
+
+
+def test_any_type_is_described(environment: pytest.MonkeyPatch) -> None:
+    """
+    A wrong value of any type is explained, and every type has words in the reference.
+    """
+
+    class Service(Settings):
+        colour: Colour | None = None
+        place: Place | None = None
+        anything: object = None
+
+    environment.setenv("APP_COLOUR", "blue")
+    environment.setenv("APP_PLACE", "here")
+
+    found = faults(Service)
+
+    assert "[expected: one of red, green]" in found["APP_COLOUR"]
+    assert "[expected: object]" in found["APP_PLACE"]
+    assert expected(Service, "anything") == "any"
+
+
+def test_rules_know_the_defaults_of_the_service(environment: pytest.MonkeyPatch) -> None:
+    """
+    A default that the service changed counts, also while another variable is wrong.
+    """
+
+    class Service(Settings):
+        platform_grace_seconds: float = 90
+
+    environment.setenv("APP_GRACE_SECONDS", "60")
+    environment.setenv("APP_PORT", "x")
+
+    assert faults(Service).keys() == {"APP_PORT"}
+
+
+class Colour(Enum):
+    RED = "red"
+    GREEN = "green"
+
+
+class Place(BaseModel):
+    street: str

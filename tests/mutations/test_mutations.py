@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import pytest
-
 from harness import ROOT
 
 # Promise, file, what is there, what is there instead, the test that must go red.

@@ -49,7 +49,6 @@ def web(*, is_dev: bool = False) -> None:
     from .chassis.process import Process
     from .chassis.server import StartupError
     from .chassis.web import run
-    from .web import compose
 
     loaded = _load(is_dev=is_dev)
     settings = loaded.settings
@@ -71,6 +70,8 @@ def web(*, is_dev: bool = False) -> None:
         log.info("env_file", path=str(ENV_FILE.absolute()), settings_read=read)
         log.info("api_pages", url=f"http://{settings.host}:{settings.port}/docs")
     try:
+        from .web import compose
+
         run(compose, loaded, process)
     except StartupError as error:
         process.exit(error.code, error.event, cause=error.cause, action=error.action)
@@ -236,6 +237,15 @@ def main() -> NoReturn:
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough.
         os._exit(Exit.OK)
+    except Exception as error:  # noqa: BLE001  # told, and the process ends
+        import traceback
+
+        text = "".join(traceback.format_exception(error))
+        if sys.stderr.isatty():
+            print(text, file=sys.stderr)
+        else:
+            _tell("critical", "crash", cause="command", exception=text)
+        sys.exit(Exit.BUG)
 
 
 def _build() -> Mapping[str, str]:
@@ -267,12 +277,18 @@ def _load(*, is_dev: bool = False) -> "Loaded[Settings]":
     if sys.stderr.isatty():
         print(*(f"{name} {problem}" for name, problem in faults), sep="\n", file=sys.stderr)
     else:
-        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        head = {"timestamp": now, "level": "error", "event": "configuration_invalid"}
         for name, problem in faults:
-            line = {**head, **_identity("unknown"), "variable": name, "problem": problem}
-            print(json.dumps(line), file=sys.stderr)
+            _tell("error", "configuration_invalid", variable=name, problem=problem)
     sys.exit(Exit.CONFIGURATION)
+
+
+def _tell(level: str, event: str, **fields: str) -> None:
+    """
+    One JSON line in the shape of the logs, before there are any.
+    """
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    head = {"timestamp": now, "level": level, "event": event}
+    print(json.dumps({**head, **_identity("unknown"), **fields}), file=sys.stderr)
 
 
 def _text(value: object) -> str:

@@ -91,6 +91,16 @@ class Service:
         """
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
 
+    def is_listening(self) -> bool:
+        """
+        Whether the public port takes connections.
+        """
+        try:
+            self.connect().close()
+        except OSError:
+            return False
+        return True
+
     def is_ready(self) -> bool:
         """
         Whether /readyz answers 200.

@@ -17,7 +17,7 @@ class Settings(settings.Settings):
     page_size_max: int = Field(default=100, ge=1)
     """Most items that one page of a list holds."""
     app: str = "faults"
-    """Which application to serve: faults, raw or starlette."""
+    """Which application to serve: faults, middleware, raw, starlette, broken or late."""
     backing: str = "up"
     """How the backing service is at the start: up, down or hanging."""
     critical: bool = False

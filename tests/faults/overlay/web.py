@@ -3,6 +3,7 @@ A composition root full of faults, laid over that of a generated service.
 """
 
 import asyncio
+import gc
 import logging
 import re
 import sys
@@ -13,10 +14,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import FastAPI
+from fastapi import Body, FastAPI, Request, Response
+from pydantic import Field
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -54,6 +56,7 @@ class World:
         self.settings = settings
         self.backing = settings.backing
         self.task = asyncio.Event()
+        self.cancelled = asyncio.Event()
         self.thread = threading.Event()
 
     async def probe(self) -> None:
@@ -66,6 +69,17 @@ class World:
     async def run_task(self) -> None:
         await self.task.wait()
         raise RuntimeError("the task ends")
+
+    async def run_cancelled(self) -> None:
+        await self.cancelled.wait()
+        raise asyncio.CancelledError
+
+    @staticmethod
+    async def run_parked() -> None:
+        """
+        The usual way to run for ever; nothing but its task refers to it.
+        """
+        await asyncio.Future()
 
     def run_thread(self) -> None:
         self.thread.wait()
@@ -118,8 +132,50 @@ async def hold_gil() -> dict[str, bool]:
     return {}
 
 
+class Cat(RequestModel):
+    kind: Literal["cat"]
+    born: datetime
+
+
+class Dog(RequestModel):
+    kind: Literal["dog"]
+
+
+@router.post("/two")
+async def two(one: Everything, other: Everything) -> list[Everything]:
+    return [one, other]
+
+
+@router.post("/embedded")
+async def embedded(body: Annotated[Everything, Body(embed=True)]) -> Everything:
+    return body
+
+
+@router.post("/animal")
+async def animal(body: Annotated[Cat | Dog, Field(discriminator="kind")]) -> Cat | Dog:
+    return body
+
+
+@router.post("/text")
+async def text(body: Annotated[str, Body(media_type="text/plain")]) -> str:
+    return body
+
+
+@router.get("/exit")
+async def exit_it() -> None:
+    sys.exit(5)
+
+
+@router.get("/progress")
+async def progress() -> dict[str, bool]:
+    for _ in range(20_000):
+        print("." * 100, end="")
+    return {"ok": True}
+
+
 @router.get("/raise")
 async def raise_it() -> None:
+    password = "canary-in-a-local"  # noqa: F841, S105  # the bait
     raise RuntimeError(f"it broke with {world.settings.token.get_secret_value()}")
 
 
@@ -157,6 +213,10 @@ async def trip(what: str) -> None:
     loop = asyncio.get_running_loop()
     if what == "task":
         world.task.set()
+    elif what == "cancelled":
+        world.cancelled.set()
+    elif what == "garbage":
+        gc.collect()
     elif what == "thread":
         world.thread.set()
     elif what == "callback":
@@ -208,19 +268,37 @@ def api(*, docs: bool = False) -> FastAPI:
     return create_api(router, docs=docs)
 
 
+async def _middleware(request: Request, go_on: Any) -> Response:
+    response: Response = await go_on(request)
+    return response
+
+
 @asynccontextmanager
 async def compose(settings: Settings) -> AsyncIterator[Web]:
     global world  # noqa: PLW0603
     world = World(settings)
+    if settings.app == "broken":
+        asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
+        raise RuntimeError("it can't be opened")
+    if settings.app == "late":
+        await asyncio.sleep(2)
+        settings = settings.model_copy(update={"app": "faults"})
     routes = [Route(path, _text, methods=["GET", "POST"]) for path in ("/faults/ok", "/raise")]
+    with_middleware = api()
+    with_middleware.middleware("http")(_middleware)
     apps: dict[str, Any] = {
         "faults": api(docs=settings.api_docs),
+        "middleware": with_middleware,
         "raw": raw,
         "starlette": Starlette(routes=routes),
     }
     yield Web(
         app=apps[settings.app],
         checks=[Check(name="backing", probe=world.probe, critical=settings.critical)],
-        tasks={"faulty task": world.run_task},
+        tasks={
+            "faulty task": world.run_task,
+            "cancelled task": world.run_cancelled,
+            "parked task": world.run_parked,
+        },
         threads={"faulty thread": world.run_thread},
     )

@@ -93,14 +93,15 @@ class Process:
         """
         Say what is known and end: a restart mends more than limping on.
         """
-        self.exit(Exit.BUG, "crash", cause=cause, exc_info=error, **self.stacks())
+        self.exit(Exit.BUG, "crash", stacks=True, cause=cause, exc_info=error)
 
-    def exit(self, code: int, event: str, **fields: Any) -> NoReturn:
+    def exit(self, code: int, event: str, *, stacks: bool = False, **fields: Any) -> NoReturn:
         """
         Log a last event and end at once, past threads that would not.
         """
         # A log that nobody reads must not hold back the end.
         threading.Timer(1, os._exit, [code]).start()
+        fields |= self.stacks() if stacks else {}
         level = "critical" if code == Exit.BUG else "error" if fields else "info"
         fields |= {"uptime_seconds": time.monotonic() - self._started, "exit_code": int(code)}
         try:
@@ -114,8 +115,7 @@ class Process:
         """
         self.errors[kind] += 1
         # The first, second, fourth, eighth …: what repeats thousands of times is told a few times.
-        if self.errors[kind].bit_count() == 1:
-            count = self.errors[kind]
+        if (count := self.errors[kind]).bit_count() == 1:
             log.error("stray_error", kind=kind, count=count, exc_info=error, **fields)
 
     def stacks(self) -> dict[str, Any]:
@@ -154,9 +154,9 @@ class Process:
 
     def _end(self) -> None:
         self._loop.call_soon_threadsafe(self.stop.set)
+        ending = [Exit.OK, "grace_exceeded"]
+        threading.Timer(self._stop_seconds, self.exit, ending, {"stacks": True}).start()
         log.info("stopping", in_flight=self.in_flight)
-        time.sleep(self._stop_seconds)
-        self.exit(Exit.OK, "grace_exceeded", **self.stacks())
 
     def _show(self) -> None:
         log.critical("stacks", **self.stacks())
