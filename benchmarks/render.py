@@ -65,7 +65,8 @@ def main() -> None:
     print(f"files rendered   {files}")
     print(f"ours, CPU s      {statistics.median(one for one, _ in rows):.2f}")
     print(f"empty, CPU s     {statistics.median(other for _, other in rows):.2f}")
-    print(f"ratio            {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    print(f"ratio            {statistics.median(ratios):.2f} ({spread})")
 
 
 if __name__ == "__main__":

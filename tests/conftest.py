@@ -86,6 +86,17 @@ def _copy(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Render:
     return copy
 
 
+@pytest.fixture(name="faulty", scope="session")
+def _faulty(copy: Render) -> Path:
+    """
+    The default service with a composition root full of faults laid over its own.
+    """
+    project = copy()
+    for path in (ROOT / "tests" / "faults" / "overlay").glob("*.py"):
+        shutil.copy(path, project / "src" / "order_desk")
+    return project
+
+
 def uv(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """
     Run uv in a project; raises AssertionError with its output when it fails.

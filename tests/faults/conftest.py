@@ -2,9 +2,7 @@
 A generated service whose composition root is full of faults.
 """
 
-import json
 import os
-import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,24 +10,15 @@ from typing import Any
 
 import pytest
 
-OVERLAY = Path(__file__).parent / "overlay"
-
 
 @pytest.fixture(name="project", scope="session")
-def _project(copy: Callable[..., Path]) -> Path:
+def _project(request: pytest.FixtureRequest) -> Path:
     """
-    The default service with the faults laid over its seeds.
+    The default service with the faults laid over its seeds; tests/mutations hands in its own.
     """
-    project = copy()
-    (package,) = (project / "src").iterdir()
-    for path in OVERLAY.glob("*.py"):
-        shutil.copy(path, package)
-    if mutation := os.environ.get("FIVEWEEKS_MUTATION"):
-        # tests/mutations takes a safeguard out and expects a test to notice.
-        name, old, new = json.loads(mutation)
-        text = (package / name).read_text()
-        assert text.count(old) == 1, f"{name}: {old!r}"
-        (package / name).write_text(text.replace(old, new))
+    if given := os.environ.get("FIVEWEEKS_PROJECT"):
+        return Path(given)
+    project: Path = request.getfixturevalue("faulty")
     return project
 
 

@@ -63,8 +63,9 @@ def test_unready_at_once(start: Start) -> None:
     wait_until(lambda: service.get("/readyz", admin=True).status == 503)
 
     assert time.monotonic() - began < 0.1 + 0.3
-    assert service.get("/livez", admin=True).status == 200
-    assert service.get("/faults/ok").status == 200
+    while time.monotonic() < began + 1.5:
+        assert service.get("/livez", admin=True).status == 200
+        assert service.get("/faults/ok").status == 200
 
 
 @pytest.mark.promise("L4")
@@ -172,7 +173,7 @@ def test_crashes_at_the_start(start: Start) -> None:
     began = time.monotonic()
 
     assert service.process.wait(20) == 70
-    assert len(service.events("crash")) == 1
+    assert [event["cause"] for event in service.events("crash")] == ["task main"]
     assert time.monotonic() - began < 15
 
 
