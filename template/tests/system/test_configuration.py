@@ -132,6 +132,15 @@ def test_show_tells_origins(run: Run) -> None:
     assert "APP_HOST=127.0.0.1  # default" in run("config", "show", "--all").stdout.splitlines()
 
 
+def test_log_levels_in_any_case(run: Run) -> None:
+    """
+    A level is a level, however it is written.
+    """
+    shown = run("config", "show", log_level="WarNing", log_format="JSON").stdout.splitlines()
+
+    assert shown == ["APP_LOG_LEVEL=warning  # environment", "APP_LOG_FORMAT=json  # environment"]
+
+
 @pytest.mark.promise("C7")
 def test_settings_from_files(run: Run, tmp_path: Path) -> None:
     """
