@@ -34,7 +34,7 @@ class Admin:
             await respond(send, status, body, "application/health+json")
         elif path == "/metrics":
             await respond(send, 200, generate_latest(REGISTRY), "text/plain; version=0.0.4")
-        else:
+        elif scope["type"] == "http":
             await respond(send, 404, problem.body(404), problem.MEDIA_TYPE)
 
     def collect(self) -> Iterable[Metric]:

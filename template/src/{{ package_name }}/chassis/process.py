@@ -99,12 +99,12 @@ class Process:
         """
         Log a last event and end at once, past threads that would not.
         """
-        # A log that nobody reads must not hold back the end.
-        threading.Timer(1, os._exit, [code]).start()
-        fields |= self.stacks() if stacks else {}
-        level = "critical" if code == Exit.BUG else "error" if fields else "info"
-        fields |= {"uptime_seconds": time.monotonic() - self._started, "exit_code": int(code)}
         try:
+            # A log that nobody reads must not hold back the end.
+            threading.Timer(1, os._exit, [code]).start()
+            fields |= self.stacks() if stacks else {}
+            level = "critical" if code == Exit.BUG else "error" if fields else "info"
+            fields |= {"uptime_seconds": time.monotonic() - self._started, "exit_code": int(code)}
             log.log(LEVELS[level], event, **fields)
         finally:
             os._exit(code)

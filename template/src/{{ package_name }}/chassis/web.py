@@ -48,8 +48,7 @@ def run(compose: Compose, loaded: Loaded[Any], process: Process) -> None:
 
     Raises `StartupError` when a port can't be had.
     """
-    settings = loaded.settings
-    sockets = bind(settings, "port"), bind(settings, "admin_port")
+    sockets = bind(loaded.settings, "port"), bind(loaded.settings, "admin_port")
 
     async def supervised() -> None:
         process.attach()
