@@ -1,5 +1,5 @@
 """
-Who owns which file of a generated service; `docs/reference/ownership.md` is made from this.
+Who owns which file of a generated service; `docs/reference/ownership.md` is checked against this.
 
 Patterns are as in copier.yml: `*` does not cross `/`, a folder means all below it.
 """

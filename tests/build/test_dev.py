@@ -9,7 +9,9 @@ import select
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,14 @@ class Terminal:
         while text not in self.said[start:]:
             assert time.monotonic() < limit, f"no {text!r} in {self.said}"
             if select.select([self._ours], [], [], 0.1)[0]:
+                self.said += os.read(self._ours, 65536).decode(errors="replace")
+
+    def read_rest(self) -> None:
+        """
+        What is left after the end.
+        """
+        with contextlib.suppress(OSError):
+            while select.select([self._ours], [], [], 0.1)[0]:
                 self.said += os.read(self._ours, 65536).decode(errors="replace")
 
     def type(self, keys: str) -> None:
@@ -86,19 +96,24 @@ def left_behind(group: int) -> list[str]:
     """
     The command lines of the processes in a group that have not ended.
     """
-    command = ["ps", "-e", "-o", "pgid=,stat=,args="]
-    rows = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    parts = [row.split(maxsplit=2) for row in rows]
-    return [args for pgid, stat, args in parts if int(pgid) == group and "Z" not in stat]
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            # After the name in brackets: state, parent, group (proc_pid_stat(5)).
+            state, _, owner = (folder / "stat").read_text().rpartition(") ")[2].split()[:3]
+            if int(owner) == group and state != "Z":
+                found.append((folder / "cmdline").read_text())
+    return found
 
 
-def curl(project: Path, path: str) -> str:
+def ask(project: Path, path: str) -> str:
     """
     Ask the service that .env describes.
     """
     port = (project / ".env").read_text().partition("APP_PORT=")[2].split()[0]
-    command = ["curl", "--silent", "--max-time", "20", f"http://127.0.0.1:{port}{path}"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+        text: str = answer.read().decode()
+    return text
 
 
 def test_dev_serves_and_reloads(terminal: Terminal, project: Path) -> None:
@@ -111,18 +126,20 @@ def test_dev_serves_and_reloads(terminal: Terminal, project: Path) -> None:
     assert "settings_read" in terminal.said
     assert str(project / ".env") in terminal.said
     assert '{"timestamp"' not in terminal.said
-    assert "swagger" in curl(project, "/docs").lower()
-    assert '"openapi"' in curl(project, "/openapi.json")
+    assert "swagger" in ask(project, "/docs").lower()
+    assert '"openapi"' in ask(project, "/openapi.json")
 
     good = routes.read_text()
     routes.write_text("def broken(:\n")
     terminal.read_until("SyntaxError")
     routes.write_text(good.replace('prefix="/v1/notes"', 'prefix="/v2/notes"'))
     terminal.read_until("started")
-    assert '"items"' in curl(project, "/v2/notes")
+    assert '"items"' in ask(project, "/v2/notes")
 
     terminal.interrupt()
     assert terminal.process.wait(10) == 0
+    terminal.read_rest()
+    assert "stopped_by_force" not in terminal.said
     wait_until(lambda: not left_behind(terminal.process.pid))
 
 
@@ -136,16 +153,11 @@ def test_breakpoints_work(terminal: Terminal, project: Path) -> None:
     )
     terminal.read_until("started")
 
-    port = (project / ".env").read_text().partition("APP_PORT=")[2].split()[0]
-    with subprocess.Popen(
-        ["curl", "--silent", "--max-time", "30", f"http://127.0.0.1:{port}/v1/notes"],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as asking:
+    with ThreadPoolExecutor(max_workers=1) as background:
+        answer = background.submit(ask, project, "/v1/notes")
         terminal.read_until("(Pdb)")
         terminal.type("p size\n")
         terminal.read_until("20")
         terminal.type("c\n")
-        answer, _ = asking.communicate(timeout=30)
 
-    assert '"items"' in answer
+        assert '"items"' in answer.result(timeout=30)

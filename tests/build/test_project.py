@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness import ROOT
 
 from questions import pairwise
 
@@ -70,6 +71,32 @@ def test_own_tests(copy: Copy, uv: Uv, version: str) -> None:
     assert (project / ".venv" / "bin" / f"python{version}").exists()
 
 
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("src/order_desk/domain.py", "\n\n\n\n"),
+        ("src/order_desk/domain.py", "import os\n"),
+        ("src/order_desk/domain.py", 'WRONG: int = "text"\n'),
+        ("pyproject.toml", "\n[tool.uv.sources]\n"),
+    ],
+    ids=["format", "lint", "types", "lock"],
+)
+def test_own_checks_object(copy: Copy, path: str, text: str) -> None:
+    """
+    `.ci/run` fails when one of its checks fails, and runs no tests then.
+    """
+    project = copy()
+    with (project / path).open("a") as file:
+        file.write(text)
+    if path == "pyproject.toml":
+        edit(project / path, '"orjson>=3.13,<4"', '"orjson>=3.13,<3.99"')
+
+    ended = subprocess.run([".ci/run"], cwd=project, capture_output=True, text=True, check=False)
+
+    assert ended.returncode != 0
+    assert "passed" not in ended.stdout
+
+
 def test_uses_the_python_that_is_there(copy: Copy, uv: Uv) -> None:
     """
     `uv run` takes an interpreter of this machine; none is asked for that would be downloaded.
@@ -104,6 +131,18 @@ def test_wheel(copy: Copy, uv: Uv, tmp_path: Path, start_in: Callable[..., Any])
     assert start_in(project).get("/v1/notes").status == 200
 
 
+def test_names_of_dependencies_are_known(copy: Copy) -> None:
+    """
+    A service can't have the name of a module that its dependencies install.
+    """
+    packages = (copy() / ".venv" / "lib").glob("python*/site-packages/*")
+    modules = {path.stem for path in packages if path.suffix in {"", ".py"}}
+    listed = (ROOT / "questions" / "names.jinja").read_text().split()
+
+    public = {name for name in modules if re.fullmatch("[a-z][a-z0-9_]*", name)}
+    assert public - {*listed} == set()
+
+
 def test_as_a_module(copy: Copy) -> None:
     """
     `python -m` is the same as the command.
@@ -123,7 +162,6 @@ HTTP in and out: one function per operation.
 """
 
 import humanize
-
 from fastapi import Request
 
 from .chassis.fastapi import Router
@@ -192,8 +230,6 @@ def test_newcomer(copy: Copy, uv: Uv, start_in: Callable[..., Any]) -> None:
     edit(project / ".env.example", "# APP_PAGE_SIZE_MAX=100", "# APP_GREETING=")
     edit(project / "tests" / "conftest.py", "return {}", 'return {"APP_GREETING": "Hello"}')
     edit(project / "tests" / "conftest.py", '"/v1/notes", 200', '"/v1/greeting", 200')
-    uv("run", "ruff", "check", "--quiet", "--fix", cwd=project)
-    uv("run", "ruff", "format", "--quiet", cwd=project)
 
     ended = subprocess.run([".ci/run"], cwd=project, capture_output=True, text=True, check=False)
 

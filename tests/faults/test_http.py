@@ -23,6 +23,17 @@ def test_request_deadline(start: Start) -> None:
     assert service.wait_for("request", path="/faults/slow")["duration_ms"] < 3000
 
 
+@pytest.mark.parametrize(("docs", "status"), [("false", 404), ("true", 200)])
+def test_api_docs_by_setting(start: Start, docs: str, status: int) -> None:
+    """
+    The API document and its pages are served when asked for, not by default.
+    """
+    service = start(api_docs=docs)
+
+    assert service.get("/openapi.json").status == status
+    assert service.get("/docs").status == status
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_body_limit(start: Start, *, chunked: bool) -> None:
     """

@@ -119,8 +119,39 @@ def test_log_that_nobody_reads(start: Start) -> None:
     began = time.monotonic()
     service.send_signal(signal.SIGTERM)
 
-    assert service.process.wait(20) in {0, 70}
+    assert service.process.wait(20) == 0
     assert time.monotonic() - began < 0 + 1 + 1 + 1 + 2
+
+
+@pytest.mark.promise("L9")
+def test_debug_ends_by_itself(start: Start) -> None:
+    """
+    The level that SIGUSR2 raised is the usual one again after its time.
+    """
+    service = start(log_level="error", debug_seconds=1)
+    service.send_signal(signal.SIGUSR2)
+    service.wait_for("log_level_changed")
+    service.get("/faults/ok")
+    service.wait_for("request")
+
+    def is_quiet() -> bool:
+        before = len(service.lines())
+        service.get("/faults/ok")
+        return len(service.lines()) == before
+
+    wait_until(is_quiet)
+
+
+@pytest.mark.promise("L2")
+def test_tasks_on_closed_resources(start: Start) -> None:
+    """
+    A background task that meets a closed resource while the process stops is no crash.
+    """
+    service = start()
+
+    assert service.stop() == 0
+    assert service.events("stray_error", kind="task task on a resource")
+    assert not service.events("crash")
 
 
 @pytest.mark.promise("L9")
@@ -174,7 +205,7 @@ def test_crashes_at_the_start(start: Start) -> None:
 
     assert service.process.wait(20) == 70
     assert [event["cause"] for event in service.events("crash")] == ["task main"]
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 1 + 5
 
 
 @pytest.mark.promise("L6")
@@ -260,7 +291,7 @@ def test_held_gil_dies(start: Start, ask: Ask) -> None:
     ask(service, "/faults/hold-gil")
     code = service.process.wait(30)
 
-    assert code != 0
+    assert code == -signal.SIGPROF
     assert "hold_gil" in service.stderr.read_text()
 
 
@@ -286,7 +317,15 @@ def test_as_pid_1(start: Start, *, ready: bool) -> None:
     """
     As PID 1 it stops on SIGTERM with 0, also while it is still starting.
     """
-    unshare = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+    unshare = (
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--kill-child",
+    )
     service = start(ready=ready, prefix=unshare)
     children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
     wait_until(lambda: children.exists() and children.read_text().strip())

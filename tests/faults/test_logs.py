@@ -3,13 +3,15 @@ What is said, and what is never said.
 """
 
 import base64
+import json
 import os
 import pty
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 from harness import clean, free_ports, wait_until
@@ -32,7 +34,7 @@ def test_whoever_speaks_speaks_json(start: Start) -> None:
 
     lines = service.lines()
     events = [line["event"] for line in lines]
-    assert events.count("printed") == 2
+    assert events.count("printed") == 3
     assert any("warned" in event for event in events)
     assert "bad format %d" in events
     assert [line["logger"] for line in lines if line["event"].startswith("third")] == [
@@ -67,6 +69,13 @@ def test_no_secret_leaves(start: Start, canary: str) -> None:
     assert b"canary-in-a-local" not in everything
     raw = canary.encode()
     assert b"canary-line" not in everything
+    for form in (
+        json.dumps(canary)[1:-1].encode(),
+        base64.urlsafe_b64encode(raw).rstrip(b"="),
+        quote_plus(canary).encode(),
+        repr(canary)[1:-1].encode(),
+    ):
+        assert form not in everything
     for form in (
         raw,
         base64.b64encode(raw),
@@ -175,34 +184,55 @@ def test_what_is_no_json(start: Start) -> None:
     assert (text.status, text.json) == (200, "plain")
 
 
-def test_console_on_a_terminal(project: Path) -> None:
+@pytest.mark.promise("M1")
+@pytest.mark.parametrize(
+    ("level", "said_first"), [("info", " [info"), ("loud", "APP_LOG_LEVEL Input should be")]
+)
+def test_console_on_a_terminal(project: Path, level: str, said_first: str) -> None:
     """
-    A person at a terminal reads text, not JSON; and so are wrong settings told.
+    A person at a terminal reads text, not JSON; so are wrong settings told.
     """
     port, admin_port = free_ports()
-    environment = {
-        "APP_PORT": str(port),
-        "APP_ADMIN_PORT": str(admin_port),
-        "APP_LOG_LEVEL": "loud",
-    }
+    ports = {"APP_PORT": str(port), "APP_ADMIN_PORT": str(admin_port), "APP_DRAIN_SECONDS": "0"}
     ours, theirs = pty.openpty()
     command = [str(project / ".venv" / "bin" / "order-desk"), "web"]
     with subprocess.Popen(
-        command, env=clean(environment), stdout=theirs, stderr=theirs, stdin=theirs
+        command, env=clean(ports | {"APP_LOG_LEVEL": level}), stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
         said = b""
-        while b"\n" not in said:
+        while said_first.encode() not in re.sub(rb"\x1b\[\d+m", b"", said):
             said += os.read(ours, 4096)
-        assert process.wait(20) == 78
+        if level == "info":
+            process.terminate()
+        assert process.wait(20) == (0 if level == "info" else 78)
 
     os.close(ours)
-    assert said.startswith(b"APP_LOG_LEVEL Input should be")
+    assert b'{"timestamp"' not in said
+
+
+@pytest.mark.promise("C7")
+def test_secret_from_a_file(start: Start, tmp_path: Path) -> None:
+    """
+    A secret can be a file, and is masked all the same; a file that is no text is explained.
+    """
+    (tmp_path / "APP_TOKEN").write_text("canary-from-a-file\n")
+    service = start(secrets_dir=tmp_path)
+    service.get("/faults/speak")
+    shown = start("config", "show", ready=False, secrets_dir=tmp_path)
+    shown.process.wait(20)
+    (tmp_path / "APP_KEY").write_bytes(b"\xff\xfe\x00")
+    refused = start(ready=False, secrets_dir=tmp_path)
+
+    assert f"APP_TOKEN=**********  # file in {tmp_path}" in shown.stdout.read_text()
+    assert "canary" not in service.stdout.read_text()
+    assert refused.process.wait(20) == 78
+    assert [line["variable"] for line in refused.lines()] == ["APP_SECRETS_DIR"]
 
 
 def test_progress_without_a_newline(start: Start) -> None:
     """
-    What is printed without an end of line is neither kept without bound nor lost.
+    What is printed without an end of line is not kept without bound.
     """
     service = start()
 

@@ -47,6 +47,8 @@ WRONG = [
     ("owner", "", "without @"),
     ("owner", "payments\n", "without @"),
     ("processes", [], "at least one"),
+    ("processes", ["cron"], "Invalid choice"),
+    ("python_version", "3.10", "Invalid choice"),
 ]
 
 
@@ -106,10 +108,13 @@ def test_command_asks_nothing_and_says_what_is_next(tmp_path: Path) -> None:
     ended = run_copier("copy", "--defaults", "--vcs-ref", "HEAD", ROOT, folder)
 
     assert ended.returncode == 0, ended.stderr
-    lines = ended.stderr.rstrip().splitlines()[-3:]
-    assert [line.split()[0] for line in lines] == ["cd", "uv", "uv"]
-    assert lines[0].strip() == f"cd '{folder}'"
+    lines = [line.strip() for line in ended.stderr.rstrip().splitlines()[-3:]]
+    assert lines[0] == f"cd '{folder}'"
+    assert lines[2] == "uv run order-desk dev"
     assert os.access(folder / ".ci" / "run", os.X_OK)
+    pasted = "\n".join(["set -e", *lines[:2], "uv run order-desk --version"])
+    said = subprocess.run(["bash", "-c", pasted], capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines()[-1] == "order-desk 0.1.0"
 
 
 def test_files_that_are_there_are_not_lost(tmp_path: Path) -> None:

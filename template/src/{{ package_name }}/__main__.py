@@ -16,7 +16,6 @@ from .chassis.exits import Exit
 
 if TYPE_CHECKING:
     from .chassis.environment import Loaded
-    from .settings import Settings
 
 __all__ = ["dev", "main", "web"]
 
@@ -26,9 +25,7 @@ PACKAGE = (__package__ or "").partition(".")[0]
 DEV = {
     "api_docs": "true",
     "drain_seconds": "0",
-    "grace_seconds": "0.5",
     "log_format": "console",
-    "request_deadline_seconds": "0.5",
 }
 ENV_FILE = Path(".env")
 
@@ -52,6 +49,10 @@ def web(*, is_dev: bool = False) -> None:
 
     loaded = _load(is_dev=is_dev)
     settings = loaded.settings
+    if is_dev:
+        # Nobody at a keyboard waits for a request in flight.
+        settings = settings.model_copy(update={"grace_seconds": 0.5})
+        loaded = loaded._replace(settings=settings)
     on_terminal = settings.log_format == "auto" and sys.stdout.isatty()
     logs = Logs(
         _identity(settings.revision),
@@ -63,11 +64,15 @@ def web(*, is_dev: bool = False) -> None:
     process = Process(package=PACKAGE, logs=logs, stop_seconds=stop_seconds, is_dev=is_dev)
     process.install()
     log = get_logger()
+    if is_dev:
+        # Ctrl-C reaches this process and the reloader, which then sends SIGTERM: once is enough.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in loaded.unknown:
         log.warning("setting_unknown", variable=name, action="unset it: nothing reads it")
     if is_dev:
         read = list(loaded.origins.values()).count(str(ENV_FILE))
-        log.info("env_file", path=str(ENV_FILE.absolute()), settings_read=read)
+        found = ENV_FILE.is_file()
+        log.info("env_file", path=str(ENV_FILE.absolute()), found=found, settings_read=read)
         log.info("api_pages", url=f"http://{settings.host}:{settings.port}/docs")
     try:
         from .web import compose
@@ -105,6 +110,7 @@ def preflight() -> Exit:
     import asyncio
 
     from .chassis.health import CheckState
+    from .chassis.logs import Sink
     from .web import compose
 
     loaded = _load()
@@ -120,9 +126,9 @@ def preflight() -> Exit:
             pairs = zip(parts.checks, errors, strict=True)
             problems += [f"check {check.name}: {error}" for check, error in pairs if error]
         except Exception as error:  # noqa: BLE001  # told like the others
-            problems.append(f"start: {type(error).__name__}")
-        print("\n".join(f"fail  {problem}" for problem in [*unread, *problems]) or "pass")
-        sys.stdout.flush()
+            problems.append(f"start: {type(error).__name__}: {error}")
+        text = "\n".join(f"fail  {problem}" for problem in [*unread, *problems]) or "pass"
+        Sink(_secrets_in(loaded.settings)).msg(text.encode())
         # A probe that hangs must not hold back the end.
         os._exit(Exit.CONFIGURATION if unread else Exit.UNAVAILABLE if problems else Exit.OK)
 
@@ -139,7 +145,7 @@ def status() -> Exit:
 
     from prometheus_client.parser import text_string_to_metric_families
 
-    settings = _load().settings
+    settings = _load(only_chassis=True).settings
     host = "127.0.0.1" if settings.host.is_unspecified else str(settings.host)
     connection = http.client.HTTPConnection(host, settings.admin_port, timeout=2)
     try:
@@ -216,6 +222,7 @@ def main() -> NoReturn:
     """
     # The kernel ignores a SIGTERM for PID 1 that has no handler, and imports take a while.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(Exit.OK))
+    signal.signal(signal.SIGINT, lambda *_: os._exit(Exit.OK))
     # What `web` reacts to ends no other command.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
@@ -241,6 +248,10 @@ def main() -> NoReturn:
         import traceback
 
         text = "".join(traceback.format_exception(error))
+        for name, value in os.environ.items():
+            # Whichever of them is a secret, nobody knows yet.
+            if name.startswith("APP_") and len(value) > 5:  # noqa: PLR2004  # as in the logs
+                text = text.replace(value, "**********")
         if sys.stderr.isatty():
             print(text, file=sys.stderr)
         else:
@@ -263,19 +274,27 @@ def _identity(revision: str) -> dict[str, str]:
     return {"service": build["service"], "version": build["version"], "revision": revision}
 
 
-def _load(*, is_dev: bool = False) -> "Loaded[Settings]":
+def _load(*, is_dev: bool = False, only_chassis: bool = False) -> "Loaded[Any]":
     """
     Read the settings; say everything that is wrong, to a person or a machine, and end.
     """
+    from pydantic_settings import SettingsError
+
+    from .chassis import settings as chassis
     from .chassis.environment import ConfigurationError, load
     from .settings import Settings
 
+    cls = chassis.Settings if only_chassis else Settings
     try:
-        return load(Settings, env_file=ENV_FILE, defaults=DEV) if is_dev else load(Settings)
+        return load(cls, env_file=ENV_FILE, defaults=DEV) if is_dev else load(cls)
     except ConfigurationError as error:
         faults = error.faults
+    except (SettingsError, UnicodeDecodeError) as error:
+        faults = (("APP_SECRETS_DIR", f"or .env holds what is no text: {error}"),)
     if sys.stderr.isatty():
         print(*(f"{name} {problem}" for name, problem in faults), sep="\n", file=sys.stderr)
+        if is_dev:
+            print("After a change of .env or the environment, start it again.", file=sys.stderr)
     else:
         for name, problem in faults:
             _tell("error", "configuration_invalid", variable=name, problem=problem)
@@ -288,7 +307,8 @@ def _tell(level: str, event: str, **fields: str) -> None:
     """
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     head = {"timestamp": now, "level": level, "event": event}
-    print(json.dumps({**head, **_identity("unknown"), **fields}), file=sys.stderr)
+    revision = os.environ.get("APP_REVISION", "unknown")
+    print(json.dumps({**head, **_identity(revision), **fields}), file=sys.stderr)
 
 
 def _text(value: object) -> str:
@@ -337,11 +357,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(build["service"], None, build["about"], EPILOG, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"%(prog)s {build['version']}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("web", help="serve until SIGTERM")
-    commands.add_parser("dev", help="serve with reload, .env, console logs and API pages")
-    commands.add_parser("preflight", help="check settings and backing services; name all problems")
-    commands.add_parser("status", help="show the process that runs on this machine")
-    commands.add_parser("openapi", help="print the API document")
+    for name, told in (
+        ("web", "serve until SIGTERM"),
+        ("dev", "serve with reload, .env, console logs and API pages"),
+        ("preflight", "check settings and backing services; name all problems, exit 0, 69 or 78"),
+        ("status", "show the process that runs on this machine, or exit 69"),
+        ("openapi", "print the API document"),
+    ):
+        commands.add_parser(name, help=told, description=told)
     config = commands.add_parser("config", help="show or document the settings")
     what = config.add_subparsers(dest="command", required=True, metavar="show|doc")
     shown = what.add_parser("show", help="print what differs from the defaults, and its origin")

@@ -23,6 +23,15 @@ def faults(ended: subprocess.CompletedProcess[str]) -> dict[str, str]:
     return {line["variable"]: line["problem"] for line in lines}
 
 
+def test_settings_of_these_tests(run: Run) -> None:
+    """
+    First of all: tests/conftest.py names every required setting.
+    """
+    ended = run("config", "show")
+
+    assert ended.returncode == 0, f"set it in `environment` of tests/conftest.py: {ended.stderr}"
+
+
 @pytest.mark.promise("C1")
 def test_all_errors_at_once(run: Run) -> None:
     """
@@ -51,7 +60,9 @@ def test_all_errors_at_once(run: Run) -> None:
         "APP_DRAIN_SECONDSS",
         "APP_REQUEST_DEADLINE_SECONDS",
     } == faults(ended).keys()
-    assert all(faults(ended).values())
+    for name in ("APP_PORT", "APP_ADMIN_PORT", "APP_LOG_LEVEL", "APP_KEEP_ALIVE_SECONDS"):
+        assert "[expected: " in faults(ended)[name]
+    assert "; try APP_" in faults(ended)["APP_REQUEST_DEADLINE_SECONDS"]
 
 
 @pytest.mark.promise("C2")
@@ -117,7 +128,7 @@ def test_env_example_is_the_reference(run: Run) -> None:
         for name in re.findall(r"^# (APP_\w+)=", yours, re.MULTILINE)
         if not re.search(rf"^#? ?{name}=", example, re.MULTILINE)
     ]
-    assert missing == [], "add these to .env.example, below 'Yours below.'"
+    assert not missing, f"add to .env.example, below 'Yours below.': {' '.join(missing)}"
 
 
 @pytest.mark.promise("C6")

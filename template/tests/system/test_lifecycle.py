@@ -35,7 +35,7 @@ def test_drain(start: Any, smoke: tuple[str, str, int]) -> None:
 
 def test_kept_connection_is_closed(start: Any, smoke: tuple[str, str, int]) -> None:
     """
-    A client that keeps its connection is told to leave, and does not keep the process.
+    A client that keeps its connection without using it is cut off, and does not keep the process.
     """
     _, path, _ = smoke
     service = start(drain_seconds=1, grace_seconds=10)
@@ -45,7 +45,9 @@ def test_kept_connection_is_closed(start: Any, smoke: tuple[str, str, int]) -> N
         idle.sendall(request)
         first = idle.recv(65536)
         code = service.stop()
+        rest = idle.recv(65536)
 
+    assert rest == b""
     assert b"connection: close" not in first
     assert code == 0
 

@@ -20,6 +20,8 @@ class Settings(settings.Settings):
     """Which application to serve: faults, middleware, raw, starlette, broken or late."""
     backing: str = "up"
     """How the backing service is at the start: up, down or hanging."""
+    debug_seconds: float = 600
+    """How long SIGUSR2 lasts."""
     critical: bool = False
     """Whether its check is critical."""
     token: SecretStr = SecretStr("")

@@ -3,7 +3,9 @@ A composition root full of faults, laid over that of a generated service.
 """
 
 import asyncio
+import base64
 import gc
+import json
 import logging
 import re
 import sys
@@ -15,6 +17,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from enum import Enum
 from typing import Annotated, Any, Literal
+from urllib.parse import quote, quote_plus
 from uuid import UUID
 
 from fastapi import Body, FastAPI, Request, Response
@@ -23,6 +26,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from .chassis import process
 from .chassis.asgi import Receive, Scope, Send
 from .chassis.fastapi import RequestModel, Router, create_api
 from .chassis.health import Check
@@ -55,6 +59,7 @@ class World:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.backing = settings.backing
+        self.is_closed = False
         self.task = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.thread = threading.Event()
@@ -69,6 +74,15 @@ class World:
     async def run_task(self) -> None:
         await self.task.wait()
         raise RuntimeError("the task ends")
+
+    async def run_on_resource(self) -> None:
+        """
+        Works with what the composition root closes.
+        """
+        while True:
+            await asyncio.sleep(0.01)
+            if self.is_closed:
+                raise RuntimeError("the resource is closed")
 
     async def run_cancelled(self) -> None:
         await self.cancelled.wait()
@@ -191,6 +205,8 @@ async def raise_when_cancelled() -> None:
 async def speak() -> dict[str, bool]:
     secret = world.settings.token.get_secret_value()
     print("printed", secret)
+    print(base64.b64encode(secret.encode()).decode(), quote(secret), quote_plus(secret))
+    print(repr(secret), json.dumps(secret))
     print("printed to stderr", file=sys.stderr)
     warnings.warn("warned", stacklevel=1)
     logging.getLogger("third.party").error("third party %s", secret)
@@ -277,6 +293,7 @@ async def _middleware(request: Request, go_on: Any) -> Response:
 async def compose(settings: Settings) -> AsyncIterator[Web]:
     global world  # noqa: PLW0603
     world = World(settings)
+    process.DEBUG_SECONDS = settings.debug_seconds  # type: ignore[assignment]
     if settings.app == "broken":
         asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
         raise RuntimeError("it can't be opened")
@@ -299,6 +316,9 @@ async def compose(settings: Settings) -> AsyncIterator[Web]:
             "faulty task": world.run_task,
             "cancelled task": world.run_cancelled,
             "parked task": world.run_parked,
+            "task on a resource": world.run_on_resource,
         },
         threads={"faulty thread": world.run_thread},
     )
+    world.is_closed = True
+    await asyncio.sleep(0.1)

@@ -10,8 +10,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from pydantic import ValidationError
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, SecretsSettingsSource
 
-from .rules import RULES, variable
-from .settings import PREFIX, Settings, expected, mask, schema_of
+from .rules import PREFIX, RULES, variable
+from .settings import Settings, expected, mask, schema_of
 
 __all__ = ["ConfigurationError", "Loaded", "load"]
 
@@ -120,7 +120,7 @@ def _problem(cls: type[Settings], name: str, detail: Any, values: Mapping[str, A
     if detail["type"] == "missing":
         return f"is missing: {field.description} [expected: {wanted}]"
     words = f"{field.annotation} {schema_of(cls, name)}"
-    if "Secret" in words or "writeOnly" in words:
+    if "Secret" in words or "writeOnly" in words or value[:1] in {"[", "{"}:
         return f"{told.replace(value, '**********')} [expected: {wanted}]"
     if value.startswith("tcp://"):
         told += "; this is a Kubernetes service link, set enableServiceLinks: false in the pod"

@@ -57,7 +57,7 @@ class CheckState:
 
     async def run(self, *, timeout_seconds: float) -> str | None:
         """
-        Run once within the limit; the name of the error, or None.
+        Run once within the limit; what went wrong, or None.
 
         A probe that ignores its cancellation is left behind, and none is piled on top of it.
         """
@@ -67,8 +67,8 @@ class CheckState:
         self._probe.cancel()
         if not self._probe.done():
             return "TimeoutError"
-        (result,) = await asyncio.gather(self._probe, return_exceptions=True)
-        return type(result).__name__ if isinstance(result, BaseException) else None
+        (end,) = await asyncio.gather(self._probe, return_exceptions=True)
+        return f"{type(end).__name__}: {end}" if isinstance(end, BaseException) else None
 
     def note(self, error: str | None) -> None:
         is_up = error is None

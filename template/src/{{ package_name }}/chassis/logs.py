@@ -37,7 +37,8 @@ class Sink:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self.dropped = 0
-        self._lock = threading.Lock()
+        # Reentrant: a finaliser may log while its own thread writes.
+        self._lock = threading.RLock()
         # A shorter one would garble ordinary words; the longest first, or it leaves its tail.
         lines = {line for secret in secrets for line in (secret, *secret.splitlines())}
         forms = {form for line in lines if len(line) >= 6 for form in _forms(line)}
@@ -116,7 +117,7 @@ class Logs:
         first: list[Processor] = [threshold, merge, add_log_level, TimeStamper(fmt="iso", utc=True)]
         if self.console:
             plain = structlog.dev.plain_traceback
-            pretty = structlog.dev.ConsoleRenderer(exception_formatter=plain)
+            pretty = structlog.dev.ConsoleRenderer(os.isatty(1), exception_formatter=plain)
             return [*first, lambda *args: pretty(*args).encode(errors="backslashreplace")]
         # Local variables stay out of tracebacks: they hold secrets.
         frames = ExceptionDictTransformer(show_locals=False, max_frames=20)

@@ -34,15 +34,14 @@ class Process:
     """
 
     def __init__(self, *, package: str, logs: Logs, stop_seconds: float, is_dev: bool) -> None:
-        self.logs = logs
-        self.is_dev = is_dev
+        self.logs, self.is_dev = logs, is_dev
         self.errors: Counter[str] = Counter()
         self.in_flight = 0
         self.ready = self.stopping = False
         self.stop = asyncio.Event()
         self._package, self._stop_seconds = package, stop_seconds
         self._started = time.monotonic()
-        self._loop: asyncio.AbstractEventLoop
+        self._loop: asyncio.AbstractEventLoop | None = None
         # asyncio itself keeps no task from being collected.
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -124,7 +123,7 @@ class Process:
         """
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         frames = sys._current_frames()  # noqa: SLF001  # documented
-        tasks = asyncio.all_tasks(self._loop) if self.ready else set()
+        tasks = asyncio.all_tasks(self._loop) if self._loop else set()
         return {
             "in_flight": self.in_flight,
             "threads": {f"{names.get(key)} {key}": _calls(frames[key]) for key in frames},
@@ -137,7 +136,10 @@ class Process:
         try:
             yield
         except BaseException as error:  # noqa: BLE001  # the process ends
-            self.crash(cause, error)
+            # While stopping, what it works with may be closed already.
+            if not self.stopping or cause == "task main":
+                self.crash(cause, error)
+            self.report(cause, error)
 
     def _on_stop(self, number: int, _: FrameType | None) -> None:
         """
@@ -153,7 +155,7 @@ class Process:
         self.supervise_thread(signal.Signals(number).name, react)
 
     def _end(self) -> None:
-        self._loop.call_soon_threadsafe(self.stop.set)
+        self._loop.call_soon_threadsafe(self.stop.set)  # type: ignore[union-attr]  # it is ready
         ending = [Exit.OK, "grace_exceeded"]
         threading.Timer(self._stop_seconds, self.exit, ending, {"stacks": True}).start()
         log.info("stopping", in_flight=self.in_flight)

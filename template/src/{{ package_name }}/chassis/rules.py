@@ -9,14 +9,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["RULES", "Rule", "variable"]
+__all__ = ["PREFIX", "RULES", "Rule", "variable"]
+
+PREFIX = "APP_"
 
 
 def variable(field: str) -> str:
     """
     The environment variable that sets *field*.
     """
-    return f"APP_{field.upper()}"
+    return f"{PREFIX}{field.upper()}"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ uvicorn, embedded: our own sockets and signals, one event loop for both listener
 import contextlib
 import errno
 import socket
-from collections.abc import Iterator
 
 import uvicorn
 
@@ -73,9 +72,8 @@ class Server(uvicorn.Server):
             )
         )
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
         """
         Nothing: `Process` owns the signals.
         """
-        yield
+        return contextlib.nullcontext()

@@ -16,9 +16,11 @@ from pydantic_core import from_json
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from .rules import PREFIX
+
 __all__ = ["Port", "Seconds", "Settings", "expected", "mask", "schema_of"]
 
-PREFIX = "APP_"
+WORDS = {"array": "JSON array", "boolean": "true/false", "object": "JSON object", "string": "text"}
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -123,7 +125,7 @@ def expected(cls: type[Settings], name: str) -> str:
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
     kind = schema.get("format", schema.get("type", "any")).replace("ipvany", "IP ")
-    kind = {"array": "JSON array", "boolean": "true or false", "string": "text"}.get(kind, kind)
+    kind = WORDS.get(kind, kind)
     limits = [f"{key} {value}" for key, value in schema.items() if "imum" in key or "Length" in key]
     return ", ".join([kind, *limits])
 

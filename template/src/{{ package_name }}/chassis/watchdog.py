@@ -40,7 +40,7 @@ def start(process: Process, *, limit_seconds: float) -> None:
             stuck = seen == beats and not _is_debugged()
             seen, missed = beats, missed + 1 if stuck else 0
             if missed * interval > limit_seconds:
-                process.exit(Exit.BUG, "loop_stuck", stacks=True, limit=limit_seconds)
+                process.exit(Exit.BUG, "loop_stuck", stacks=True, limit_seconds=limit_seconds)
 
     faulthandler.register(signal.SIGPROF, file=2, chain=True)
     beat()
