@@ -136,7 +136,8 @@ def test_debug_ends_by_itself(start: Start) -> None:
 
     def is_quiet() -> bool:
         before = len(service.lines())
-        service.get("/faults/ok")
+        for _ in range(20):
+            service.get("/faults/ok")
         return len(service.lines()) == before
 
     wait_until(is_quiet)

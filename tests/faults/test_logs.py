@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import select
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -201,11 +202,15 @@ def test_console_on_a_terminal(project: Path, level: str, said_first: str) -> No
     ) as process:
         os.close(theirs)
         said = b""
-        while said_first.encode() not in re.sub(rb"\x1b\[\d+m", b"", said):
-            said += os.read(ours, 4096)
-        if level == "info":
-            process.terminate()
-        assert process.wait(20) == (0 if level == "info" else 78)
+        try:
+            while said_first.encode() not in re.sub(rb"\x1b\[\d+m", b"", said):
+                assert select.select([ours], [], [], 10)[0], said
+                said += os.read(ours, 4096)
+            if level == "info":
+                process.terminate()
+            assert process.wait(20) == (0 if level == "info" else 78)
+        finally:
+            process.kill()
 
     os.close(ours)
     assert b'{"timestamp"' not in said
