@@ -52,6 +52,17 @@ def test_every_event_is_documented() -> None:
     assert logged == {*documented}
 
 
+def test_every_metric_is_documented() -> None:
+    """
+    Each metric of ours is in the reference, and the reference names no other.
+    """
+    found = re.findall(r"(Info|Counter|Gauge)MetricFamily\(\s*\"(\w+)\"", CODE)
+    ends = {"Info": "_info", "Counter": "_total", "Gauge": ""}
+    text = (DOCS / "reference" / "interface.md").read_text()
+
+    assert {name + ends[kind] for kind, name in found} == {*re.findall(r"`(app_\w+)`", text)}
+
+
 def test_every_exit_code_is_documented() -> None:
     """
     Each exit code is in the reference and in `--help`.

@@ -59,7 +59,7 @@ class Envelope:
             if request.is_too_large:
                 reason = "body"
             elif isinstance(error, asyncio.CancelledError) and self.process.stopping:
-                reason = "grace"  # It is over: uvicorn cancels what is still running.
+                reason = "grace"  # The time is over: uvicorn cancels what is still running.
             self.process.errors[reason] += 1
             level = LEVELS["error" if reason == "bug" else "warning"]
             log.log(level, "request_failed", reason=reason, exc_info=reason == "bug")

@@ -51,7 +51,7 @@ def bind(settings: Settings, name: str) -> socket.socket:
 
 class Server(uvicorn.Server):
     """
-    A uvicorn server that leaves signals to us; `should_exit` ends it within the grace period.
+    A uvicorn server that leaves signals to us; `should_exit` ends it within the time of grace.
     """
 
     def __init__(self, app: App, settings: Settings) -> None:

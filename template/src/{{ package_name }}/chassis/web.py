@@ -90,7 +90,7 @@ async def _main(
         # Unready since the signal: go on until the load balancers have noticed.
         await asyncio.sleep(settings.drain_seconds)
 
-        # Close the listener; finish what is in flight within the grace period.
+        # Close the listener; finish what is in flight within the time of grace.
         server.should_exit = True
         await serving
         if server.server_state.tasks:
