@@ -16,6 +16,7 @@ from .settings import Settings
 __all__ = ["Server", "StartupError", "bind"]
 
 
+# More makes a flood of errors when file descriptors run out: asyncio tries that often at once.
 BACKLOG = 256
 
 
