@@ -191,6 +191,7 @@ Greetings.
 """
 
 from fastapi.testclient import TestClient
+
 from order_desk.resources import Resources
 from order_desk.settings import Settings
 from order_desk.web import api
