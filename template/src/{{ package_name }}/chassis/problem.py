@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from structlog.contextvars import get_contextvars
 
-__all__ = ["MEDIA_TYPE", "SCHEMA", "body"]
+__all__ = ["MEDIA_TYPE", "SCHEMA", "Unavailable", "body"]
 
 MEDIA_TYPE = "application/problem+json"
 TEXTS = {name: {"type": "string"} for name in ("type", "title", "detail", "instance")}
@@ -17,6 +17,18 @@ SCHEMA = {
     "required": ["type", "title", "status", "instance"],
     "properties": {**TEXTS, "status": {"type": "integer"}, "errors": {"type": "array"}},
 }
+
+
+class Unavailable(Exception):  # noqa: N818  # what it says to its reader
+    """
+    What a request needs does not answer, with 503, or not within the time that is left, with 504.
+
+    To be expected, and no bug: raise it from anywhere in a request.
+    """
+
+    def __init__(self, cause: str, *, status: int = 503) -> None:
+        super().__init__(cause)
+        self.status = status
 
 
 def body(status: int, **members: Any) -> bytes:
