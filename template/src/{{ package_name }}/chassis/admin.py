@@ -12,6 +12,7 @@ from . import problem
 from .asgi import Receive, Scope, Send, respond
 from .health import Health
 from .process import Process
+from .ticker import Ticker
 
 __all__ = ["Admin"]
 
@@ -21,10 +22,11 @@ class Admin:
     The ASGI application of the admin port; it answers from memory, nothing here waits.
     """
 
-    def __init__(self, *, process: Process, health: Health, unknown: int) -> None:
-        self._process = process
-        self._health = health
-        self._unknown = unknown
+    def __init__(
+        self, *, process: Process, health: Health, ticker: Ticker, unknown: int
+    ) -> None:
+        self._process, self._health = process, health
+        self._ticker, self._unknown = ticker, unknown
         REGISTRY.register(self)
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
@@ -51,6 +53,10 @@ class Admin:
         yield from (errors, checks)
         ready, lost = self._health.ready() != "fail", self._process.logs.sink.dropped
         yield GaugeMetricFamily("app_ready", "1 if ready for requests.", ready)
+        left = len(self._process.abandoned)
         yield GaugeMetricFamily("app_requests_in_flight", "Requests.", self._process.in_flight)
+        yield GaugeMetricFamily("app_requests_abandoned", "Still run after their answer.", left)
+        yield GaugeMetricFamily("app_loop_lag_seconds", "Lateness of the loop.", self._ticker.lag)
+        yield GaugeMetricFamily("app_draining", "1 after SIGTERM.", self._process.stopping)
         yield GaugeMetricFamily("app_settings_unknown", "Variables not read.", self._unknown)
         yield CounterMetricFamily("app_log_lines_dropped", "Log lines not written.", lost)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 
 from . import problem
+from .limits import CURRENT, Limits
 
 __all__ = ["RequestModel", "Router", "create_api"]
 
@@ -43,12 +44,19 @@ class StrictRoute(APIRoute):
         Parse the body first; FastAPI then takes the finished model as it is.
         """
         handle, field = super().get_route_handler(), self.body_field
+        limits = getattr(self.endpoint, "limits", Limits())
         if field is None or getattr(field.field_info, "media_type", None) != "application/json":
-            return handle
+
+            async def limit_and_handle(request: Request) -> Response:
+                CURRENT.get().limit(limits)
+                return await handle(request)
+
+            return limit_and_handle
         info = field.field_info
         adapter: TypeAdapter[Any] = TypeAdapter(Annotated[info.annotation, info])  # type: ignore[arg-type]  # known at run time
 
         async def parse_and_handle(request: Request) -> Response:
+            CURRENT.get().limit(limits)
             if body := await request.body():
                 try:
                     parsed = adapter.validate_json(body)
@@ -84,6 +92,7 @@ def create_api(*routers: APIRouter, docs: bool = False) -> FastAPI:
         exception_handlers={
             HTTPException: _http_error,
             RequestValidationError: _not_valid,
+            problem.Unavailable: _unavailable,
             Exception: _bug,
         },
     )
@@ -96,6 +105,13 @@ def create_api(*routers: APIRouter, docs: bool = False) -> FastAPI:
 async def _http_error(_: Request, error: HTTPException) -> Response:
     response = _problem(error.status_code, detail=error.detail)
     response.headers.update(error.headers or {})
+    return response
+
+
+async def _unavailable(_: Request, error: problem.Unavailable) -> Response:
+    CURRENT.get().reason = "unavailable"
+    response = _problem(error.status)
+    response.headers["retry-after"] = "1"
     return response
 
 

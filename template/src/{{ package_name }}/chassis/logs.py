@@ -60,6 +60,8 @@ class Sink:
 
     debug = info = warning = error = critical = msg
 
+    def flush(self) -> None: ...
+
 
 class Logs:
     """

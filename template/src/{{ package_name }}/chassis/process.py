@@ -38,7 +38,8 @@ class Process:
         self.errors: Counter[str] = Counter()
         self.in_flight = 0
         self.ready = self.stopping = False
-        self.stop = asyncio.Event()
+        self.stop, self.closing = asyncio.Event(), asyncio.Event()
+        self.abandoned: set[asyncio.Task[Any]] = set()
         self._package, self._stop_seconds = package, stop_seconds
         self._started = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -87,6 +88,13 @@ class Process:
                 work()
 
         threading.Thread(target=run, name=name, daemon=True).start()
+
+    def abandon(self, task: "asyncio.Task[Any]") -> None:
+        """
+        Leave behind the task of a request that was answered without it; it is counted till it ends.
+        """
+        self.abandoned.add(task)
+        task.add_done_callback(self.abandoned.discard)
 
     def crash(self, cause: str, error: BaseException | None = None) -> NoReturn:
         """

@@ -7,13 +7,15 @@ import errno
 import socket
 
 import uvicorn
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from .asgi import App
 from .exits import Exit
+from .protocol import Connection
 from .rules import variable
 from .settings import Settings
 
-__all__ = ["Server", "StartupError", "bind"]
+__all__ = ["Server", "StartupError", "behind_proxies", "bind"]
 
 
 # More makes a flood of errors when file descriptors run out: asyncio tries that often at once.
@@ -50,6 +52,16 @@ def bind(settings: Settings, name: str) -> socket.socket:
         raise StartupError(code, event, cause=str(error), action=action) from error
 
 
+def behind_proxies(app: App, settings: Settings) -> App:
+    """
+    Take address and scheme of the client from X-Forwarded-*, if a declared proxy sends them.
+    """
+    if not settings.trusted_proxies:
+        return app
+    networks = [str(network) for network in settings.trusted_proxies]
+    return ProxyHeadersMiddleware(app, networks)  # type: ignore[arg-type,return-value]  # same shape
+
+
 class Server(uvicorn.Server):
     """
     A uvicorn server that leaves signals to us; `should_exit` ends it within the time of grace.
@@ -59,7 +71,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=Connection,
                 ws="none",
                 backlog=BACKLOG,
                 log_config=None,

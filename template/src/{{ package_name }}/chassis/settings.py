@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic.functional_validators import BeforeValidator, field_validator
-from pydantic.networks import IPvAnyAddress
+from pydantic.networks import IPvAnyAddress, IPvAnyNetwork
 from pydantic.types import DirectoryPath
 from pydantic_core import from_json
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
@@ -58,6 +58,12 @@ class Settings(BaseSettings):
     """auto means console on a terminal and json elsewhere."""
     request_deadline_seconds: Seconds = 10
     """A request that takes longer is answered with 504."""
+    in_flight_max: Annotated[int, Field(ge=1)] = 1000
+    """More requests at once are answered with 503."""
+    shed_lag_seconds: Seconds = 0.1
+    """While the event loop is later than this, requests are answered with 503."""
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
+    """Networks whose X-Forwarded-For and X-Forwarded-Proto count, such as ["10.0.0.0/8"]."""
     body_max_bytes: Annotated[int, Field(ge=0)] = 1_048_576
     """A larger request body is answered with 413."""
     keep_alive_seconds: Seconds = 75

@@ -18,7 +18,8 @@ from .exits import Exit
 from .health import Check, Health
 from .logs import get_logger
 from .process import Process
-from .server import Server, bind
+from .server import Server, behind_proxies, bind
+from .ticker import Ticker
 
 __all__ = ["Compose", "Web", "run"]
 
@@ -64,7 +65,8 @@ async def _main(
     if not process.is_dev:
         watchdog.start(process, limit_seconds=settings.watchdog_seconds)
     health = Health(process, settings)
-    admin = Admin(process=process, health=health, unknown=len(loaded.unknown))
+    ticker = Ticker(process.logs.sink.flush)
+    admin = Admin(process=process, health=health, ticker=ticker, unknown=len(loaded.unknown))
     process.supervise("admin", lambda: Server(admin, settings).serve([private]))
 
     # Open what the service holds open.
@@ -77,8 +79,11 @@ async def _main(
 
         # Serve.
         probes = {path: admin for path in health.probes if settings.probes_on_public_port}
-        envelope = Envelope(app=web.app, beside=probes, process=process, settings=settings)
-        server = Server(envelope, settings)
+        envelope = Envelope(
+            web.app, beside=probes, process=process, settings=settings, ticker=ticker
+        )
+        app = behind_proxies(envelope, settings)
+        server = Server(app, settings)
         serving = process.supervise("public", lambda: server.serve([public]))
         while not server.started:  # noqa: ASYNC110  # uvicorn sets a flag, no event
             await asyncio.sleep(0.01)
@@ -90,7 +95,8 @@ async def _main(
         # Unready since the signal: go on until the load balancers have noticed.
         await asyncio.sleep(settings.drain_seconds)
 
-        # Close the listener; finish what is in flight within the time of grace.
+        # Close the listener; finish what is in flight within the time of grace, streams too.
+        process.closing.set()
         server.should_exit = True
         await serving
         if server.server_state.tasks:

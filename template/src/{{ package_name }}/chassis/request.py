@@ -1,0 +1,192 @@
+"""
+One request on its way through the application: its limits, its answer, its line in the log.
+"""
+
+import asyncio
+import os
+import re
+import time
+from typing import TYPE_CHECKING
+
+from structlog.contextvars import bind_contextvars
+
+from . import problem
+from .asgi import App, Message, Receive, Scope, Send, respond
+from .deadline import DEADLINE
+from .limits import CURRENT, Limits
+
+if TYPE_CHECKING:
+    from .envelope import Envelope
+
+__all__ = ["Request", "TooLarge"]
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
+# W3C Trace Context: version, trace id, parent id, flags; ids of zeros only are invalid.
+_TRACEPARENT = re.compile(rb"(?!ff)\w\w-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-\w\w")
+
+# Why the envelope answers in place of the application, and with what.
+STATUSES = {
+    "body_too_large": 413,
+    "bug": 500,
+    "client_slow": 408,
+    "deadline": 504,
+    "grace": 503,
+    "shed": 503,
+    "unavailable": 503,
+}
+
+
+class TooLarge(BaseException):
+    """
+    Derived so that no framework's `except Exception` makes another answer of it.
+    """
+
+
+class Request:
+    """
+    Stands between server and application; whoever ends it first, ends it once.
+    """
+
+    def __init__(self, envelope: "Envelope", scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        self._id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex().encode()
+        self._context = {"request_id": self._id.decode()}
+        if parent := headers.get(b"traceparent"):
+            trace = _TRACEPARENT.match(parent)
+            self._context |= {"trace_id": trace[1].decode()} if trace else {}
+        bind_contextvars(**self._context)
+        CURRENT.set(self)
+        self._envelope, self._process = envelope, envelope.process
+        self._process.in_flight += 1
+        self._scope, self._receive, self._send = scope, receive, send
+        self.closing = self._process.closing
+        self._started = time.monotonic()
+        self._announced = int(headers.get(b"content-length", 0))
+        self._body_max, self._limits = envelope.settings.body_max_bytes, Limits()
+        self._status = self._bytes_in = self._bytes_out = 0
+        self.reason: str | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._has_ended = self._is_reading = False
+        self.is_over = self.is_too_large = False
+
+    async def run(self, app: App) -> None:
+        """
+        Pass the request on to *app* until its deadline.
+        """
+        self._task = asyncio.current_task()
+        self._expire_at(self._started + self._envelope.settings.request_deadline_seconds)
+        await app(self._scope, self.receive, self.send)
+
+    def limit(self, limits: Limits) -> None:
+        """
+        Put what the route declares in the place of the settings.
+        """
+        self._limits = limits
+        if limits.body_max_bytes is not None:
+            self._body_max = limits.body_max_bytes
+        self._check_length(self._announced)
+        if limits.deadline_seconds is not None:
+            self._expire_at(self._started + limits.deadline_seconds)
+
+    async def receive(self) -> Message:
+        self._check_length(self._announced)
+        self._is_reading = True
+        message = await self._receive()
+        self._is_reading = False
+        self._bytes_in += len(message.get("body", b""))
+        self._check_length(self._bytes_in)
+        return message
+
+    async def send(self, message: Message) -> None:
+        # What comes after the deadline has been answered already.
+        if not self.is_over:
+            if not self._status:
+                self._check_length(self._announced)
+            await self._pass_on(message)
+
+    async def answer(self, reason: str, status: int) -> None:
+        """
+        Answer in place of the application; if it has begun, cut the connection.
+        """
+        self.reason = reason
+        if self._status:
+            self._scope["extensions"]["connection"].abort()
+            return
+        # Whoever is only told to come again may use the connection for that.
+        named = {"retry-after": "1"} if status == STATUSES["shed"] else {}
+        named |= {} if reason in {"shed", "unavailable"} else {"connection": "close"}
+        await respond(self._pass_on, status, problem.body(status), problem.MEDIA_TYPE, **named)
+
+    def end(self) -> None:
+        """
+        Write the canonical line and count, once.
+        """
+        if self._has_ended:
+            return
+        self._has_ended = True
+        self._process.in_flight -= 1
+        if self._timer:
+            self._timer.cancel()
+        seconds = time.monotonic() - self._started
+        method, status = self._scope["method"], self._status
+        route = getattr(self._scope.get("route"), "path", None)
+        self._envelope.observe(method, route or "", status, seconds)
+        fields = {
+            "method": method,
+            "path": self._scope["path"][:512],
+            "route": route,
+            "status": status,
+            "duration_ms": round(seconds * 1000, 3),
+            "bytes_in": self._bytes_in,
+            "bytes_out": self._bytes_out,
+            "client": (self._scope.get("client") or ("",))[0],
+        }
+        if self.reason:
+            fields["reason"] = self.reason
+            self._process.errors[self.reason] += 1
+        level = "warning" if status >= 500 or self.reason else "info"
+        self._process.logs.line("request", level, self._context | fields)
+
+    def _check_length(self, length: int) -> None:
+        self.is_too_large = length > self._body_max
+        if self.is_too_large:
+            raise TooLarge
+
+    async def _pass_on(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            close = [(b"connection", b"close")] if self._process.stopping else []
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._id), *close]
+        self._bytes_out += len(message.get("body", b""))
+        await self._send(message)
+        if (idle := self._limits.idle_seconds) is not None:
+            # It streams: the next part is due, but the whole has its end.
+            end = self._started + self._limits.life_seconds
+            self._expire_at(min(time.monotonic() + idle, end))
+
+    def _expire_at(self, instant: float) -> None:
+        if self._process.is_dev:
+            return  # A breakpoint holds its request for as long as a person thinks.
+        DEADLINE.set(instant)
+        if self._timer:
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(instant, lambda: loop.create_task(self._expire()))
+
+    async def _expire(self) -> None:
+        """
+        Answer at the deadline whatever the application waits for, and leave its task behind.
+        """
+        if self._has_ended or self._task is None:
+            return
+        self.is_over = True
+        connection = self._scope["extensions"]["connection"]
+        is_slow = self._is_reading and connection.is_receiving
+        reason = "client_slow" if is_slow else "deadline"
+        self._process.abandon(self._task)
+        # Nor does the end of the process wait for it.
+        connection.tasks.discard(self._task)
+        await self.answer(reason, STATUSES[reason])
+        self.end()
+        self._task.cancel()

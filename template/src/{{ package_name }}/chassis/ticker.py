@@ -1,0 +1,38 @@
+"""
+How late the event loop is: what the shedder asks.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+__all__ = ["Ticker"]
+
+TICK_SECONDS = 0.02
+
+
+class Ticker:
+    """
+    A timer on the event loop that also does what is due *every* tick.
+    """
+
+    def __init__(self, every: Callable[[], object]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._every = every
+        # The largest lateness, which fades within seconds: for the metric.
+        self.lag = 0.0
+        self._due = self._loop.time()
+        self._tick()
+
+    def late(self) -> float:
+        """
+        Seconds by which the next tick is overdue at this moment.
+
+        A smoothed lag would go on shedding after the loop is free: half the goodput, measured.
+        """
+        return self._loop.time() - self._due
+
+    def _tick(self) -> None:
+        self.lag = max(self.late(), self.lag * 0.99)
+        self._every()
+        self._due = self._loop.time() + TICK_SECONDS
+        self._loop.call_at(self._due, self._tick)
