@@ -276,6 +276,28 @@ def test_slow_download(start: Start) -> None:
     assert cut["bytes_out"] < 64 * size
 
 
+def test_parts_are_sent_at_once(start: Start) -> None:
+    """
+    No part of an answer waits until the client has acknowledged the one before.
+    """
+    service = start()
+    path = "/limits/parts"
+
+    started = time.monotonic()
+    for _ in range(50):
+        service.get(path)
+    apart = time.monotonic() - started
+    started = time.monotonic()
+    with talk(service) as connection:
+        for _ in range(50):
+            connection.request("GET", path)
+            connection.getresponse().read()
+    kept = time.monotonic() - started
+
+    assert kept < 2 * apart
+
+
+@pytest.mark.promise("M3")
 def test_metrics_stay_bounded(start: Start) -> None:
     """
     Ten thousand unknown paths add nothing to the metrics.

@@ -134,6 +134,16 @@ async def half() -> object:
     return StreamingResponse(parts())
 
 
+@router.get("/parts")
+async def several_parts() -> object:
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"part"
+            await asyncio.sleep(0)
+
+    return StreamingResponse(parts())
+
+
 @router.get("/client")
 async def client(request: Request) -> list[str]:
     assert request.client is not None
