@@ -8,6 +8,8 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,6 +102,27 @@ def test_abandoned_is_bounded(start: Start) -> None:
     assert statuses == [504, 504, 503, 503]
     assert metric(service, "app_requests_abandoned") == 2
     assert service.get("/livez", admin=True).status == 200
+
+
+def test_threads_are_bounded(start: Start) -> None:
+    """
+    Functions that block their thread past the deadline take no new one each time.
+    """
+    service = start(request_deadline_seconds=0.5)
+    before = _threads(service)
+
+    with ThreadPoolExecutor(60) as clients:
+        paths = ["/limits/thread"] * 60
+        statuses = {answer.status for answer in clients.map(service.get, paths)}
+        statuses |= {answer.status for answer in clients.map(service.get, paths)}
+
+    assert statuses == {504}
+    assert _threads(service) - before <= 40
+    assert service.get("/faults/ok").status == 200
+
+
+def _threads(service: Any) -> int:
+    return len(list(Path(f"/proc/{service.process.pid}/task").iterdir()))
 
 
 def test_abandoned_does_not_hold_the_end(start: Start) -> None:

@@ -31,6 +31,7 @@ from .chassis import process
 from .chassis.asgi import Receive, Scope, Send
 from .chassis.fastapi import RequestModel, Router, create_api
 from .chassis.health import Check
+from .chassis.limits import Limits
 from .chassis.logs import get_logger
 from .chassis.web import Web
 from .settings import Settings
@@ -121,6 +122,7 @@ async def slow(seconds: float) -> dict[str, float]:
 
 
 @router.get("/swallow")
+@Limits(deadline_seconds=60)
 async def swallow(seconds: float) -> dict[str, float]:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -130,6 +132,7 @@ async def swallow(seconds: float) -> dict[str, float]:
 
 
 @router.get("/thread")
+@Limits(deadline_seconds=60)
 def in_thread(seconds: float) -> dict[str, float]:
     time.sleep(seconds)
     return {"seconds": seconds}

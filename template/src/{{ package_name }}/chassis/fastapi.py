@@ -5,6 +5,7 @@ Glue between FastAPI and the chassis; only seeds import it.
 from collections.abc import Callable, Coroutine
 from functools import partial
 from importlib.metadata import metadata
+from inspect import iscoroutinefunction
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -45,10 +46,13 @@ class StrictRoute(APIRoute):
         """
         handle, field = super().get_route_handler(), self.body_field
         limits = getattr(self.endpoint, "limits", Limits())
+        in_thread = not iscoroutinefunction(self.endpoint)
         if field is None or getattr(field.field_info, "media_type", None) != "application/json":
 
             async def limit_and_handle(request: Request) -> Response:
-                CURRENT.get().limit(limits)
+                current = CURRENT.get()
+                current.is_cancellable = not in_thread
+                current.limit(limits)
                 return await handle(request)
 
             return limit_and_handle

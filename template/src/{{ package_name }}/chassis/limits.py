@@ -43,6 +43,8 @@ class Limited(Protocol):
 
     closing: asyncio.Event
     reason: str | None
+    # False while a thread does the work: its task keeps the thread's place until it is done.
+    is_cancellable: bool
 
     def limit(self, limits: Limits) -> None: ...
 

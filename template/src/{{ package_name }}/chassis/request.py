@@ -69,6 +69,7 @@ class Request:
         self._timer: asyncio.TimerHandle | None = None
         self._has_ended = self._is_reading = False
         self.is_over = self.is_too_large = False
+        self.is_cancellable = True
 
     async def run(self, app: App) -> None:
         """
@@ -189,4 +190,5 @@ class Request:
         connection.tasks.discard(self._task)
         await self.answer(reason, STATUSES[reason])
         self.end()
-        self._task.cancel()
+        if self.is_cancellable:
+            self._task.cancel()

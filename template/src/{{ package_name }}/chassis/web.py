@@ -99,8 +99,9 @@ async def _main(
         process.closing.set()
         server.should_exit = True
         await serving
-        if server.server_state.tasks:
+        if server.server_state.tasks or process.errors["grace"]:
             log.warning("grace_exceeded", **process.stacks())
+        if server.server_state.tasks:
             await asyncio.wait(server.server_state.tasks, timeout=0.3)
 
     # Not through the interpreter's own shutdown: it waits for threads.
