@@ -108,11 +108,17 @@ async def _ticks(seconds: float, *, stall_after: int) -> AsyncIterator[bytes]:
 
 
 @router.get("/events")
-@Limits(deadline_seconds=0.5, idle_seconds=0.6, life_seconds=2)
+@Limits(deadline_seconds=0.5, idle_seconds=0.6, life_seconds=30)
 async def events(seconds: float = 0.1, stall_after: int = -1, before: float = 0) -> object:
     await asyncio.sleep(before)
     ticks = until_draining(_ticks(seconds, stall_after=stall_after))
     return StreamingResponse(ticks, media_type="text/event-stream")
+
+
+@router.get("/short-life")
+@Limits(idle_seconds=10, life_seconds=1)
+async def short_life() -> object:
+    return StreamingResponse(_ticks(0.1, stall_after=-1))
 
 
 @router.get("/download")
@@ -129,7 +135,7 @@ async def download(size: int) -> object:
 async def half() -> object:
     async def parts() -> AsyncIterator[bytes]:
         yield b"half"
-        await asyncio.sleep(60)
+        await swallow()
 
     return StreamingResponse(parts())
 

@@ -83,8 +83,8 @@ class Envelope:
     async def _failed(self, request: Request, error: BaseException) -> None:
         if request.is_over:
             # Answered at the deadline; what became of the rest is only counted.
-            kept = isinstance(error, asyncio.CancelledError)
-            self.process.errors["after_deadline"] += not kept
+            if not isinstance(error, asyncio.CancelledError):
+                self.process.errors["after_deadline"] += 1
             return
         reason, status = "bug", 0
         if request.is_too_large:
