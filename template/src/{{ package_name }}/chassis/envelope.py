@@ -16,6 +16,7 @@ from .asgi import App, Message, Receive, Scope, Send, respond
 from .logs import LEVELS, get_logger
 from .process import Process
 from .settings import Settings
+from .traceparent import TRACEPARENT
 
 __all__ = ["Envelope"]
 
@@ -88,6 +89,7 @@ class _Request:
         self._context = {"request_id": self._id.decode()}
         self._context |= {"trace_id": trace[1].decode()} if trace else {}
         bind_contextvars(**self._context)
+        TRACEPARENT.set(trace[0].decode() if trace else "")
         self.announced = int(headers.get(b"content-length", 0))
         self._envelope = envelope
         self._scope, self._receive, self._send = scope, receive, send
