@@ -183,6 +183,39 @@ async def greet(request: Request, number: int = 1) -> dict[str, str]:
 EXAMPLE_SETTING = '''\
     page_size_max: int = Field(default=100, ge=1, le=1000)
     """Most items that one page of a list holds."""
+    announce_url: HttpUrl | None = None
+    """Service that is told of each new note; none is told without it."""
+'''
+
+RESOURCES = '''
+"""
+What the service holds open: opened and closed by the composition root.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from .settings import Settings
+
+__all__ = ["Resources", "open_resources"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """
+    The settings that requests need.
+    """
+
+    settings: Settings
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
+    """
+    Nothing to open.
+    """
+    yield Resources(settings=settings)
 '''
 
 TEST = '''
@@ -220,15 +253,15 @@ def test_newcomer(copy: Copy, uv: Uv, start_in: Callable[..., Any]) -> None:
     (project / "tests" / "test_notes.py").unlink()
     (package / "routes.py").write_text(ENDPOINT.lstrip())
     (project / "tests" / "test_greeting.py").write_text(TEST.lstrip())
-    edit(package / "resources.py", "from .domain import Notes, NotesInMemory\n", "")
-    edit(package / "resources.py", "    notes: Notes\n", "")
-    edit(package / "resources.py", ", notes=NotesInMemory()", "")
+    (package / "resources.py").write_text(RESOURCES.lstrip())
+    edit(package / "settings.py", "import Field, HttpUrl", "import Field")
     edit(
         package / "settings.py",
         EXAMPLE_SETTING,
         '    greeting: str = Field(min_length=1)\n    """What to say."""\n',
     )
     edit(project / ".env.example", "# APP_PAGE_SIZE_MAX=100", "# APP_GREETING=")
+    edit(project / ".env.example", "# APP_ANNOUNCE_URL=\n", "")
     edit(project / "tests" / "conftest.py", "return {}", 'return {"APP_GREETING": "Hello"}')
     edit(project / "tests" / "conftest.py", '"/v1/notes", 200', '"/v1/greeting", 200')
 

@@ -56,8 +56,9 @@ def test_every_metric_is_documented() -> None:
     """
     Each metric of ours is in the reference, and the reference names no other.
     """
-    found = re.findall(r"(Info|Counter|Gauge)MetricFamily\(\s*\"(\w+)\"", CODE)
-    ends = {"Info": "_info", "Counter": "_total", "Gauge": ""}
+    kinds = "Info|Counter|Gauge|Histogram"
+    found = re.findall(rf"\b({kinds})(?:MetricFamily)?\(\s*\"(app_\w+)\"", CODE)
+    ends = {"Info": "_info", "Counter": "_total", "Gauge": "", "Histogram": ""}
     text = (DOCS / "reference" / "interface.md").read_text()
 
     assert {name + ends[kind] for kind, name in found} == {*re.findall(r"`(app_\w+)`", text)}
@@ -80,7 +81,7 @@ def test_settings_in_documents_exist() -> None:
     No document names a setting that there is not, but for those that are wrong on purpose.
     """
     known = {f"APP_{name.upper()}" for name in Settings.model_fields}
-    examples = {"APP_PAGE_SIZE_MAX", "APP_NAMES", "APP_PROT"}
+    examples = {"APP_PAGE_SIZE_MAX", "APP_ANNOUNCE_URL", "APP_NAMES", "APP_PROT"}
     paths = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *TEMPLATE.rglob("*.md*")]
 
     for path in paths:

@@ -91,7 +91,10 @@ class Dependency:
         import httpx2
 
         request = httpx2.Request(method, f"{self._url}/{path.lstrip('/')}", **parts)
-        names = {"x-request-id": get_contextvars().get("request_id"), "traceparent": TRACEPARENT.get()}
+        names = {
+            "x-request-id": get_contextvars().get("request_id"),
+            "traceparent": TRACEPARENT.get(),
+        }
         request.headers.update({name: value for name, value in names.items() if value})
         is_safe = method in IDEMPOTENT if is_idempotent is None else is_idempotent
         name, outcome = self._name, "abandoned"
