@@ -190,7 +190,7 @@ def full_backlog(peer: Peer) -> Iterator[None]:
 
 
 @pytest.mark.promise("T5")
-def test_every_call_ends(start: Start, ask: Ask, peer: Callable[..., Peer]) -> None:
+def test_every_call_ends(start: Start, peer: Callable[..., Peer]) -> None:
     """
     Refused, black-holed by a full backlog, hanging, dripping header or body, endless body, closed,
     garbage: each call ends within the total limit, and nothing is left of it.
@@ -212,8 +212,7 @@ def test_every_call_ends(start: Start, ask: Ask, peer: Callable[..., Peer]) -> N
     service = start(**LIMITS)
 
     with full_backlog(silent):
-        pending = {name: ask(service, path_of(peers[name], name)) for name in peers}
-        ends = {name: answer().json[0] for name, answer in pending.items()}
+        ends = {name: call(service, peers[name], name)[0] for name in peers}
 
     assert {name: end for name, end in ends.items() if end["seconds"] > 0.9} == {}
     assert ends["refused"]["unavailable"] == 503
@@ -231,6 +230,28 @@ def test_every_call_ends(start: Start, ask: Ask, peer: Callable[..., Peer]) -> N
     assert {event["level"] for event in failed} == {"warning"}
     assert service.events("stray_error") == []
     assert service.events("request_failed") == []
+
+
+@pytest.mark.promise("T5")
+def test_attempt_ends(start: Start, peer: Callable[..., Peer]) -> None:
+    """
+    An attempt that drips has its own limit, and connecting a shorter one, so that there is time to
+    try again.
+    """
+    dripping = peer(
+        drip(b"1\r\nx\r\n", first=b"HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\n\r\n")
+    )
+    silent = peer(never, backlog=0)
+    limits = {**LIMITS, "out_attempt_seconds": 0.5, "out_total_seconds": 5}
+    service = start(**limits, out_attempts=1)
+
+    (dripped,) = call(service, dripping, "dripping")
+    with full_backlog(silent):
+        (unconnected,) = call(service, silent, "silent")
+
+    assert 0.5 <= dripped["seconds"] < 0.9
+    assert dripped["unavailable"] == unconnected["unavailable"] == 504
+    assert 0.2 <= unconnected["seconds"] < 0.45
 
 
 @pytest.mark.promise("T5")

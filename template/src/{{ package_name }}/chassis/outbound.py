@@ -91,18 +91,15 @@ class Dependency:
         import httpx2
 
         request = httpx2.Request(method, f"{self._url}/{path.lstrip('/')}", **parts)
-        names = {
-            "x-request-id": get_contextvars().get("request_id"),
-            "traceparent": TRACEPARENT.get(),
-        }
-        request.headers.update({name: value for name, value in names.items() if value})
+        own_id, trace = get_contextvars().get("request_id"), TRACEPARENT.get()
+        request.headers.update({"x-request-id": own_id} if own_id else {})
+        request.headers.update({"traceparent": trace} if trace else {})
         is_safe = method in IDEMPOTENT if is_idempotent is None else is_idempotent
+        attempts = self._settings.out_attempts if is_safe else 1
         name, outcome = self._name, "abandoned"
         try:
             with SECONDS.labels(name).time():
-                response = await self._bounded(
-                    request, self._settings.out_attempts if is_safe else 1
-                )
+                response = await self._bounded(request, attempts)
             outcome = f"{response.status_code // 100}xx"
         except _Failure as failure:
             outcome = failure.outcome
