@@ -235,8 +235,8 @@ def test_every_call_ends(start: Start, peer: Callable[..., Peer]) -> None:
 @pytest.mark.promise("T5")
 def test_attempt_ends(start: Start, peer: Callable[..., Peer]) -> None:
     """
-    An attempt that drips has its own limit, and connecting a shorter one, so that there is time to
-    try again.
+    An attempt that drips has its own limit, and connecting a shorter one, also where it is the TLS
+    handshake that hangs, so that there is time to try again.
     """
     dripping = peer(
         drip(b"1\r\nx\r\n", first=b"HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -246,12 +246,14 @@ def test_attempt_ends(start: Start, peer: Callable[..., Peer]) -> None:
     service = start(**limits, out_attempts=1)
 
     (dripped,) = call(service, dripping, "dripping")
+    (no_handshake,) = call(service, peer(hang), "tls", scheme="https")
     with full_backlog(silent):
         (unconnected,) = call(service, silent, "silent")
 
     assert 0.5 <= dripped["seconds"] < 0.9
     assert dripped["unavailable"] == unconnected["unavailable"] == 504
     assert 0.2 <= unconnected["seconds"] < 0.45
+    assert 0.2 <= no_handshake["seconds"] < 0.45
 
 
 @pytest.mark.promise("T5")
@@ -311,6 +313,25 @@ def test_identity_is_passed_on(start: Start, peer: Callable[..., Peer]) -> None:
     assert "traceparent" not in second
     assert second["x-request-id"] != "a-request-id"
     assert server.seen[0].connection == server.seen[1].connection
+
+
+def test_nothing_is_added(
+    start: Start, peer: Callable[..., Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    No proxy of the environment is asked, no redirect followed, no cookie kept for the next call.
+    """
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("all_proxy", "http://127.0.0.1:1")
+    server = peer(saying("302 Found", "Location: /elsewhere", "Set-Cookie: whose=mine"))
+    service = start()
+
+    ends = [call(service, server)[0] for _ in range(2)]
+
+    assert [end.get("status") for end in ends] == [302, 302]
+    assert [request.path for request in server.seen] == ["/", "/"]
+    assert "cookie" not in server.seen[1].headers
+    assert metric(service, "app_outbound_requests_total", outcome="3xx") == 2
 
 
 @pytest.mark.promise("T6")
@@ -405,19 +426,19 @@ def test_full_jitter(start: Start, peer: Callable[..., Peer]) -> None:
     Calls that fail at once come back spread over the whole back-off, not together.
     """
     server = peer(saying("503 Service Unavailable"))
-    service = start(out_retry_ratio=1, out_attempts=2, out_in_flight_max=50)
+    service = start(out_retry_ratio=1, out_attempts=2)
 
-    for number in range(5):
-        call(service, server, times=50, path=f"/{number}-{{number}}")
+    for number in range(10):
+        call(service, server, times=10, path=f"/{number}-{{number}}")
 
     seen: dict[str, list[float]] = {}
     for request in server.seen:
         seen.setdefault(request.path, []).append(request.at)
-    gaps = sorted(times[1] - times[0] for times in seen.values() if len(times) == 2)
-    few = len(gaps) // 10
-    assert few >= 5
+    gaps = sorted(second - first for first, second in seen.values())
+    assert len(gaps) == 100
     # Uniform from 0 to 0.1 s, and what a busy machine adds.
-    assert gaps[-few] - gaps[few] > 0.05
+    assert gaps[10] < 0.05
+    assert gaps[-10] - gaps[10] > 0.05
 
 
 @pytest.mark.promise("T6")
@@ -472,8 +493,8 @@ def test_bulkhead(start: Start, ask: Ask, peer: Callable[..., Peer]) -> None:
     assert metric(service, "app_outbound_in_flight", dependency="frozen") == 8
     assert {end["cause"] for end in refused} == {"too many calls wait for it"}
     assert max(end["seconds"] for end in refused) < 0.5
-    # A pause of this machine of 20 ms is no fault of the service.
-    assert during <= max(2 * before, 0.02)
+    # A pause of this machine of 50 ms is no fault of the service.
+    assert during <= max(2 * before, 0.05)
     assert {end["unavailable"] for end in waiting().json} == {504}
     assert len(frozen.seen) == 8
     assert metric(service, "app_outbound_in_flight", dependency="frozen") == 0

@@ -89,6 +89,20 @@ def test_settings_in_documents_exist() -> None:
         assert named <= known | examples, path
 
 
+def test_code_about_other_services_is_the_example() -> None:
+    """
+    What the how-to shows of a dependency is in the seeds, line by line.
+    """
+    shown = (DOCS / "how-to" / "outbound.md").read_text().partition("- What comes back")[0]
+    lines = re.findall(r"^    (.*)$", shown, re.MULTILINE)
+    seed = (PACKAGE / "resources.py").read_text()
+
+    assert len(lines) == 3
+    for line in [*lines, *re.findall(r"`(from .*?)`", shown)]:
+        # In the example the URL has a name of its own.
+        assert line.replace("settings.announce_url", "url") in seed
+
+
 def test_ownership_is_current() -> None:
     """
     The reference of owners is the list that tests use.

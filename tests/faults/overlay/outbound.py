@@ -26,6 +26,7 @@ dependencies: dict[str, Dependency] = {}
 async def call(  # noqa: PLR0917
     name: str,
     port: int,
+    scheme: str = "http",
     path: str = "/",
     method: str = "GET",
     is_idempotent: bool | None = None,  # noqa: FBT001  # a query parameter
@@ -36,7 +37,8 @@ async def call(  # noqa: PLR0917
     Call the peer at *port*, so many times at once; how each call ended and when.
     """
     if name not in dependencies:
-        dependencies[name] = Dependency(name, f"http://127.0.0.1:{port}/", load(Settings).settings)
+        url = f"{scheme}://127.0.0.1:{port}/"
+        dependencies[name] = Dependency(name, url, load(Settings).settings)
     if deadline_seconds is not None:
         DEADLINE.set(time.monotonic() + deadline_seconds)
     began = time.monotonic()
