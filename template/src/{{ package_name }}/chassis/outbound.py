@@ -29,8 +29,6 @@ IDEMPOTENT = {"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"}
 TRANSIENT = {429, 502, 503, 504}
 # With less time left, the answer would come too late.
 LEAST_SECONDS = 0.05
-# uvicorn and Node close an idle connection after 5 s: don't write into one that goes.
-IDLE_SECONDS = 4
 BACKOFF_SECONDS = 0.05
 # Retries that are free, and the most that can be saved up.
 BUDGET = 10.0
@@ -68,8 +66,8 @@ class Dependency:
         # Or each step of each attempt would be in the log at DEBUG, and each retry as a warning.
         logging.getLogger("httpcore2").setLevel(logging.INFO)
         set_on_retry_hooks([])
-        most = settings.out_in_flight_max
-        limits = httpx2.Limits(max_connections=most, keepalive_expiry=IDLE_SECONDS)
+        # uvicorn and Node close an idle connection after 5 s: don't write into one that goes.
+        limits = httpx2.Limits(max_connections=settings.out_in_flight_max, keepalive_expiry=4)
         # A transport without its client: no redirects, no cookies, no proxy from the environment.
         self._transport = httpx2.AsyncHTTPTransport(limits=limits)
         self.aclose = self._transport.aclose
@@ -158,8 +156,7 @@ class Dependency:
         import httpx2
 
         seconds = min(seconds, self._settings.out_attempt_seconds)
-        connect = min(seconds, self._settings.out_connect_seconds)
-        request.extensions["timeout"] = httpx2.Timeout(seconds, connect=connect).as_dict()
+        request.extensions["timeout"] = {"connect": self._settings.out_connect_seconds}
         request.headers["x-request-timeout-ms"] = str(int(seconds * 1000))
         ATTEMPTS.labels(self._name).inc()
         body = bytearray()
