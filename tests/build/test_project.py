@@ -5,6 +5,7 @@ Generated projects, built: their own tests, their wheel, and a real process that
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,25 @@ def test_boots_and_answers(
     assert written.status == 201
     assert service.get(f"/v1/notes/{written.json['id']}").json == written.json
     assert service.lines()[0]["service"] == answers["service_name"]
+    assert service.stop() == 0
+
+
+def test_note_is_kept_whoever_hears_of_it(copy: Copy, start_in: Callable[..., Any]) -> None:
+    """
+    While the service that is told of notes is frozen, notes are kept, a little later.
+    """
+    limits = {"out_connect_seconds": 0.1, "out_attempt_seconds": 0.2, "out_total_seconds": 0.3}
+
+    # The kernel takes the connection, and nobody ever reads from it.
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        url = f"http://127.0.0.1:{frozen.getsockname()[1]}"
+        service = start_in(copy(), announce_url=url, **limits)
+        written = service.post_json("/v1/notes", {"text": "Five weeks."})
+
+    assert written.status == 201
+    assert service.get(f"/v1/notes/{written.json['id']}").json == written.json
+    (failed,) = service.events("outbound_failed")
+    assert (failed["dependency"], failed["outcome"]) == ("announcer", "timeout")
     assert service.stop() == 0
 
 
