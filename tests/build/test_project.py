@@ -5,6 +5,7 @@ Generated projects, built: their own tests, their wheel, and a real process that
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,25 @@ def test_boots_and_answers(
     assert written.status == 201
     assert service.get(f"/v1/notes/{written.json['id']}").json == written.json
     assert service.lines()[0]["service"] == answers["service_name"]
+    assert service.stop() == 0
+
+
+def test_note_is_kept_whoever_hears_of_it(copy: Copy, start_in: Callable[..., Any]) -> None:
+    """
+    While the service that is told of notes is frozen, notes are kept, a little later.
+    """
+    limits = {"out_connect_seconds": 0.1, "out_attempt_seconds": 0.2, "out_total_seconds": 0.3}
+
+    # The kernel takes the connection, and nobody ever reads from it.
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        url = f"http://127.0.0.1:{frozen.getsockname()[1]}"
+        service = start_in(copy(), announce_url=url, **limits)
+        written = service.post_json("/v1/notes", {"text": "Five weeks."})
+
+    assert written.status == 201
+    assert service.get(f"/v1/notes/{written.json['id']}").json == written.json
+    (failed,) = service.events("outbound_failed")
+    assert (failed["dependency"], failed["outcome"]) == ("announcer", "timeout")
     assert service.stop() == 0
 
 
@@ -183,6 +203,39 @@ async def greet(request: Request, number: int = 1) -> dict[str, str]:
 EXAMPLE_SETTING = '''\
     page_size_max: int = Field(default=100, ge=1, le=1000)
     """Most items that one page of a list holds."""
+    announce_url: HttpUrl | None = None
+    """Service that is told of each new note; none is told without it."""
+'''
+
+RESOURCES = '''
+"""
+What the service holds open: opened and closed by the composition root.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from .settings import Settings
+
+__all__ = ["Resources", "open_resources"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """
+    The settings that requests need.
+    """
+
+    settings: Settings
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
+    """
+    Nothing to open.
+    """
+    yield Resources(settings=settings)
 '''
 
 TEST = '''
@@ -220,15 +273,15 @@ def test_newcomer(copy: Copy, uv: Uv, start_in: Callable[..., Any]) -> None:
     (project / "tests" / "test_notes.py").unlink()
     (package / "routes.py").write_text(ENDPOINT.lstrip())
     (project / "tests" / "test_greeting.py").write_text(TEST.lstrip())
-    edit(package / "resources.py", "from .domain import Notes, NotesInMemory\n", "")
-    edit(package / "resources.py", "    notes: Notes\n", "")
-    edit(package / "resources.py", ", notes=NotesInMemory()", "")
+    (package / "resources.py").write_text(RESOURCES.lstrip())
+    edit(package / "settings.py", "import Field, HttpUrl", "import Field")
     edit(
         package / "settings.py",
         EXAMPLE_SETTING,
         '    greeting: str = Field(min_length=1)\n    """What to say."""\n',
     )
     edit(project / ".env.example", "# APP_PAGE_SIZE_MAX=100", "# APP_GREETING=")
+    edit(project / ".env.example", "# APP_ANNOUNCE_URL=\n", "")
     edit(project / "tests" / "conftest.py", "return {}", 'return {"APP_GREETING": "Hello"}')
     edit(project / "tests" / "conftest.py", '"/v1/notes", 200', '"/v1/greeting", 200')
 

@@ -29,7 +29,11 @@ def _start(start_in: Callable[..., Any], project: Path) -> Callable[..., Any]:
     """
 
     def start(*arguments: str, **settings: Any) -> Any:
-        return start_in(project, *arguments, **settings)
+        # Calls to other services have less time than a request: a rule.
+        shares = {"out_total_seconds": 0.8, "out_attempt_seconds": 0.4, "out_connect_seconds": 0.2}
+        deadline = settings.get("request_deadline_seconds", 10)
+        limits = {name: share * deadline for name, share in shares.items() if deadline < 10}
+        return start_in(project, *arguments, **limits | settings)
 
     return start
 

@@ -84,6 +84,33 @@ def test_only_the_glue_knows_fastapi() -> None:
             assert not re.search(r"^\s*from \. import .*\bfastapi\b", text, re.MULTILINE)
 
 
+def test_what_is_not_used_is_not_imported() -> None:
+    """
+    A service that calls no other one does not pay for the client and the retries.
+    """
+    code = """
+import asyncio, sys
+import demo_service.__main__, demo_service.chassis.web, demo_service.resources, demo_service.web
+from demo_service.settings import Settings
+
+async def open_all() -> None:
+    async with demo_service.resources.open_resources(Settings()):
+        print(*sorted({"httpx2", "httpcore2", "stamina", "tenacity"} & sys.modules.keys()))
+
+asyncio.run(open_all())
+"""
+
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT / "tests" / "in_place",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ended.stdout, ended.stderr) == ("\n", "")
+
+
 @pytest.mark.promise("C8")
 def test_import_is_pure() -> None:
     """

@@ -58,10 +58,10 @@ def test_every_metric_is_documented() -> None:
     """
     kinds = "Info|Counter|Gauge|Histogram"
     found = re.findall(rf"\b({kinds})(?:MetricFamily)?\(\s*\"(app_\w+)\"", CODE)
-    ends = {"Info": "_info", "Counter": "_total"}
+    ends = {"Info": "_info", "Counter": "_total", "Gauge": "", "Histogram": ""}
     text = (DOCS / "reference" / "interface.md").read_text()
 
-    assert {name + ends.get(kind, "") for kind, name in found} == {*re.findall(r"`(app_\w+)`", text)}
+    assert {name + ends[kind] for kind, name in found} == {*re.findall(r"`(app_\w+)`", text)}
 
 
 def test_every_exit_code_is_documented() -> None:
@@ -81,12 +81,26 @@ def test_settings_in_documents_exist() -> None:
     No document names a setting that there is not, but for those that are wrong on purpose.
     """
     known = {f"APP_{name.upper()}" for name in Settings.model_fields}
-    examples = {"APP_PAGE_SIZE_MAX", "APP_NAMES", "APP_PROT"}
+    examples = {"APP_PAGE_SIZE_MAX", "APP_ANNOUNCE_URL", "APP_NAMES", "APP_PROT"}
     paths = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *TEMPLATE.rglob("*.md*")]
 
     for path in paths:
         named = set(re.findall(r"\bAPP_[A-Z_]*[A-Z]\b", path.read_text()))
         assert named <= known | examples, path
+
+
+def test_code_about_other_services_is_the_example() -> None:
+    """
+    What the how-to shows of a dependency is in the seeds, line by line.
+    """
+    shown = (DOCS / "how-to" / "outbound.md").read_text().partition("- What comes back")[0]
+    lines = re.findall(r"^    (.*)$", shown, re.MULTILINE)
+    seed = (PACKAGE / "resources.py").read_text()
+
+    assert len(lines) == 3
+    for line in [*lines, *re.findall(r"`(from .*?)`", shown)]:
+        # In the example the URL has a name of its own.
+        assert line.replace("settings.announce_url", "url") in seed
 
 
 def test_ownership_is_current() -> None:

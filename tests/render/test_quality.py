@@ -69,6 +69,26 @@ def test_linted(project: Path) -> None:
     check("ruff", "check", "--no-cache", cwd=project)
 
 
+@pytest.mark.parametrize(
+    "module",
+    ["aiohttp", "http.client", "httpx", "httpx2", "requests", "urllib.request", "urllib3"],
+)
+def test_clients_without_limits_are_refused(render: Render, module: str) -> None:
+    """
+    A call without limits can't be written: the linter says what to use instead.
+    """
+    code = f'"""\nA client.\n"""\n\nimport {module}\n\nprint({module})\n'
+
+    def lint(path: str) -> str:
+        command = ["ruff", "check", "--select", "TID", "--stdin-filename", path, "-"]
+        return subprocess.run(
+            command, cwd=render(), input=code, capture_output=True, text=True, check=False
+        ).stdout
+
+    assert "Call other services with `chassis.outbound.Dependency`" in lint("src/order_desk/a.py")
+    assert "All checks passed" in lint("src/order_desk/chassis/outbound.py")
+
+
 def test_typed(project: Path) -> None:
     """
     The type checker, at its strictest, finds nothing.

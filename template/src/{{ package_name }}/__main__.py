@@ -162,7 +162,9 @@ def status() -> Exit:
             labels = " ".join(f"{name}={value}" for name, value in sample.labels.items())
             if sample.name == "process_start_time_seconds":
                 print(f"{'uptime_seconds':<28}{time.time() - sample.value:.0f}")
-            elif sample.name.startswith("app_") and not sample.name.endswith("_bucket"):
+            elif sample.name.startswith("app_") and not sample.name.endswith(
+                ("_bucket", "_created")
+            ):
                 value = labels if sample.name == "app_build_info" else f"{sample.value:g} {labels}"
                 print(f"{sample.name.removeprefix('app_'):<28}{value}")
     return Exit.OK

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID, uuid4
 
-__all__ = ["Note", "Notes", "NotesInMemory", "write_note"]
+__all__ = ["Announcer", "Note", "Notes", "NotesInMemory", "SilentAnnouncer", "write_note"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,3 +70,22 @@ class NotesInMemory:
         ids = list(self._notes)
         start = ids.index(after) + 1 if after else 0
         return [self._notes[note_id] for note_id in ids[start : start + size]]
+
+
+class Announcer(Protocol):
+    """
+    Who is told of each new note.
+    """
+
+    async def announce(self, note: Note) -> None: ...
+
+
+class SilentAnnouncer:
+    """
+    Tells nobody.
+    """
+
+    async def announce(self, note: Note) -> None:
+        """
+        Nothing to do.
+        """

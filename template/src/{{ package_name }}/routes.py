@@ -60,6 +60,7 @@ async def add_note(new: NewNote, opened: Opened) -> NoteOut:
     """
     note = write_note(new.text)
     await opened.notes.add(note)
+    await opened.announcer.announce(note)
     return _out(note)
 
 

@@ -5,7 +5,7 @@ What this service reads from its environment: a field per variable, its docstrin
 one to `.env.example`, below "Yours", and a required one to `tests/conftest.py` too.
 """
 
-from pydantic import Field
+from pydantic import Field, HttpUrl
 
 from .chassis import settings
 
@@ -19,3 +19,5 @@ class Settings(settings.Settings):
 
     page_size_max: int = Field(default=100, ge=1, le=1000)
     """Most items that one page of a list holds."""
+    announce_url: HttpUrl | None = None
+    """Service that is told of each new note; none is told without it."""

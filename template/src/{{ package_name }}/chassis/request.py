@@ -14,6 +14,7 @@ from . import problem
 from .asgi import App, Message, Receive, Scope, Send, respond
 from .deadline import DEADLINE
 from .limits import CURRENT, Limits
+from .traceparent import TRACEPARENT
 
 if TYPE_CHECKING:
     from .envelope import Envelope
@@ -55,6 +56,7 @@ class Request:
         if parent := headers.get(b"traceparent"):
             trace = _TRACEPARENT.match(parent)
             self._context |= {"trace_id": trace[1].decode()} if trace else {}
+            TRACEPARENT.set(trace[0].decode() if trace else "")
         bind_contextvars(**self._context)
         CURRENT.set(self)
         self._envelope, self._process = envelope, envelope.process

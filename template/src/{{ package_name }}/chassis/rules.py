@@ -57,6 +57,9 @@ class Rule:
 
 
 RULES = (
+    Rule("out_connect_seconds < out_attempt_seconds", "who connects must still get an answer"),
+    Rule("out_attempt_seconds < out_total_seconds", "a call that may fail needs time for another"),
+    Rule("out_total_seconds < request_deadline_seconds", "a failed call must still be answered"),
     Rule("request_deadline_seconds < lb_response_seconds", "answer before the load balancer does"),
     Rule("request_deadline_seconds <= grace_seconds", "a request must end while the process stops"),
     Rule("request_deadline_seconds < watchdog_seconds", "a slow request is no stuck event loop"),

@@ -74,6 +74,20 @@ class Settings(BaseSettings):
     """After the drain, time for requests in flight to finish."""
     watchdog_seconds: Seconds = 15
     """An event loop that is blocked for longer ends the process."""
+    out_connect_seconds: Seconds = 1
+    """Limit of connecting to another service."""
+    out_attempt_seconds: Seconds = 2
+    """Limit of one attempt to call another service."""
+    out_total_seconds: Seconds = 5
+    """Limit of a call to another service, with its retries and their pauses."""
+    out_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    """Most attempts of one call; only what is idempotent is repeated."""
+    out_retry_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Most retries as a share of the calls to one service, after the first ten."""
+    out_in_flight_max: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """Most calls at once to one service; a further one fails at once."""
+    out_body_max_bytes: Annotated[int, Field(ge=0)] = 1_048_576
+    """A larger answer of another service is an error."""
     check_interval_seconds: Seconds = 1
     """Time between two runs of a readiness check."""
     check_timeout_seconds: Seconds = 0.5
