@@ -63,6 +63,9 @@ class Envelope:
             self.process.errors[reason] += 1
             level = LEVELS["error" if reason == "bug" else "warning"]
             log.log(level, "request_failed", reason=reason, exc_info=reason == "bug")
+            if reason == "bug":
+                route = getattr(scope.get("route"), "path", "")
+                self.process.tell(error, event="request_failed", kind=reason, route=route)
             await request.answer(STATUSES[reason])
         finally:
             self.process.in_flight -= 1

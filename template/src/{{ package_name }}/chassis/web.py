@@ -77,8 +77,10 @@ async def _main(
 
         # Serve.
         probes = {path: admin for path in health.probes if settings.probes_on_public_port}
-        envelope = Envelope(app=web.app, beside=probes, process=process, settings=settings)
-        server = Server(envelope, settings)
+        app: App = Envelope(app=web.app, beside=probes, process=process, settings=settings)
+        for receiver in process.telemetry:
+            app = receiver.wrap(app, probes)
+        server = Server(app, settings)
         serving = process.supervise("public", lambda: server.serve([public]))
         while not server.started:  # noqa: ASYNC110  # uvicorn sets a flag, no event
             await asyncio.sleep(0.01)
