@@ -76,8 +76,9 @@ class Receiver:
 @contextmanager
 def receiver(behaviour: str = "healthy") -> Iterator[Receiver]:
     """
-    A receiver that is healthy, hanging (takes everything, never answers), unreachable (a full
-    backlog, so that the kernel drops each SYN), refusing, or answers with a status such as 429.
+    A receiver that is healthy, hanging (takes everything, never answers), dripping (answers a byte
+    at a time), unreachable (a full backlog, so that the kernel drops each SYN), refusing, or
+    answers with a status such as 429.
     """
     with ExitStack() as stack:
         if behaviour == "unreachable":
@@ -130,6 +131,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.receiver.received.append((self.path, headers, body))
         if self.server.behaviour == "hanging":
             self.server.closed.wait()
+            return
+        if self.server.behaviour == "dripping":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nx: ")
+            while not self.server.closed.wait(0.1):
+                self.wfile.write(b"x")
             return
         is_healthy = self.server.behaviour == "healthy"
         self.send_response(200 if is_healthy else int(self.server.behaviour))

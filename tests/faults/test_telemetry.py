@@ -198,7 +198,7 @@ def test_nothing_is_lost_at_the_end(start: Start, tracker: Receiver, collector: 
     ("behaviour", "end"),
     [
         *((behaviour, "SIGTERM") for behaviour in ("hanging", "refusing", "429", "500")),
-        *((behaviour, "crash") for behaviour in ("hanging", "unreachable")),
+        *((behaviour, "crash") for behaviour in ("hanging", "unreachable", "dripping")),
     ],
 )
 def test_end_is_bounded(start: Start, behaviour: str, end: str) -> None:
@@ -368,28 +368,6 @@ def test_off_until_told_where(start: Start) -> None:
         ("sentry", "APP_SENTRY_DSN"),
         ("opentelemetry", "APP_OTLP_ENDPOINT"),
     ]
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "told"),
-    [
-        ("sentry_dsn", "https://canary4711key@example.com/7", "telemetry=[sentry]"),
-        ("otlp_endpoint", "http://localhost:4318", "telemetry=[opentelemetry]"),
-    ],
-)
-def test_address_without_module(
-    start_in: Start, faulty: Path, name: str, value: str, told: str
-) -> None:
-    """
-    An address that nothing sends to is an error of the configuration, which names the mend.
-    """
-    service = start_in(faulty, ready=False, **{name: value})
-
-    assert service.process.wait(20) == 78
-    (line,) = service.lines()
-    assert line["variable"] == f"APP_{name.upper()}"
-    assert f"--data '{told}'" in line["problem"]
-    assert "canary" not in line["problem"]
 
 
 @pytest.mark.parametrize(
