@@ -194,6 +194,7 @@ def test_nothing_is_lost_at_the_end(start: Start, tracker: Receiver, collector: 
     assert len(tracker.events) == 30
 
 
+@pytest.mark.promise("M6")
 @pytest.mark.parametrize(
     ("behaviour", "end"),
     [
@@ -250,6 +251,7 @@ def p99(service: Any) -> float:
     return sorted(found)[98]
 
 
+@pytest.mark.promise("M6")
 @pytest.mark.parametrize("behaviour", ["hanging", "429"])
 def test_dead_receivers_slow_nothing(
     start: Start,
@@ -272,6 +274,7 @@ def test_dead_receivers_slow_nothing(
     assert ratio < 1.5
 
 
+@pytest.mark.promise("M6")
 @pytest.mark.parametrize("behaviour", ["healthy", "hanging"])
 def test_storm_of_errors(start: Start, behaviour: str) -> None:
     """
@@ -325,6 +328,7 @@ def forms(secret: str) -> list[bytes]:
     ]
 
 
+@pytest.mark.promise("C2")
 @pytest.mark.parametrize("canary", [CANARY, "plain-canary-4711"])
 def test_no_secret_is_sent(
     start: Start, tracker: Receiver, collector: Receiver, canary: str

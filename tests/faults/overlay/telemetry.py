@@ -11,7 +11,7 @@ from .chassis.fastapi import Router
 __all__ = ["router"]
 
 router = Router(prefix="/faults")
-_same = RuntimeError("the same again")
+_same = RuntimeError("the same again, with half a character \udcff")
 
 
 @router.get("/raise-the-same")

@@ -4,6 +4,7 @@ A span for each request goes to an OpenTelemetry collector.
 As JSON (OTLP/HTTP), which costs less to import than protobuf and can be masked like a log line.
 """
 
+import json
 from collections.abc import Container, Sequence
 from urllib.request import Request, urlopen
 
@@ -49,7 +50,8 @@ class _Exporter(SpanExporter):
         """
         Send a batch once: one that the collector does not take is dropped.
         """
-        body = self._mask(encode_spans(spans).to_json().encode())
+        text = json.dumps(encode_spans(spans).to_dict(), ensure_ascii=False)
+        body = self._mask(text.encode(errors="backslashreplace"))
         request = Request(self._url, body, {"content-type": "application/json"})  # noqa: S310  # see settings
         try:
             urlopen(request, timeout=self._limit).close()  # noqa: S310  # see settings

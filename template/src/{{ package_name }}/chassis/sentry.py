@@ -4,10 +4,11 @@ Unexpected errors go to Sentry: what broke and where, without variables, bodies 
 The SDK patches nothing here and sees no request: it is told of errors only, and of each once.
 """
 
+import json
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
-import orjson
 from sentry_sdk import Client
 from sentry_sdk.types import Event, Hint
 from sentry_sdk.utils import event_from_exception
@@ -26,7 +27,8 @@ def start(settings: Settings, logs: Logs) -> Telemetry:
     """
 
     def mask(event: Event, _: Hint) -> Event:
-        masked: Event = orjson.loads(logs.sink.mask(orjson.dumps(event, str)))
+        text = json.dumps(event, default=str, ensure_ascii=False)
+        masked: Event = json.loads(logs.sink.mask(text.encode(errors="backslashreplace")))
         return masked
 
     client = Client(
@@ -38,9 +40,7 @@ def start(settings: Settings, logs: Logs) -> Telemetry:
         include_local_variables=False,
         max_request_body_size="never",
         default_integrations=False,
-        auto_enabling_integrations=False,
         auto_session_tracking=False,
-        enable_backpressure_handling=False,
         send_client_reports=False,
         # Said here, so that no variable of the environment says otherwise.
         debug=False,
@@ -54,13 +54,14 @@ def _report(client: Client, error: BaseException | None, context: Mapping[str, s
     """
     Queue an event; in a flood, or while Sentry is dead, drop it before it costs anything.
     """
+    marks: dict[str, Any] = {} if error is None else vars(error)
     is_healthy = client.transport is not None and client.transport.is_healthy()
-    if not is_healthy or hasattr(error, "is_reported"):
+    if not is_healthy or "_is_reported" in marks:
         return
     event: Event = {"message": context["event"], "level": "error"}
     if error is not None:
-        error.is_reported = True  # type: ignore[attr-defined]  # an exception takes any
         event, _ = event_from_exception(error, client_options=client.options)
     event["transaction"] = context.get("route") or context["kind"]
     event["tags"] = {**get_contextvars(), **context}
     client.capture_event(event)
+    marks["_is_reported"] = True
