@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 
-@pytest.fixture(name="answers", scope="session")
+@pytest.fixture(name="answers", scope="module")
 def _answers() -> dict[str, Any]:
     """
     A module whose tests need more than the default service overrides this.
@@ -19,7 +19,7 @@ def _answers() -> dict[str, Any]:
     return {}
 
 
-@pytest.fixture(name="project", scope="session")
+@pytest.fixture(name="project", scope="module")
 def _project(request: pytest.FixtureRequest, answers: dict[str, Any]) -> Path:
     """
     A service with the faults laid over its seeds; tests/mutations hands in its own.

@@ -21,7 +21,7 @@ CANARY = 'canary/"4711" ünïcode'
 Start = Callable[..., Any]
 
 
-@pytest.fixture(name="answers", scope="session")
+@pytest.fixture(name="answers", scope="module")
 def _answers() -> dict[str, Any]:
     return {"telemetry": ["sentry", "opentelemetry"]}
 
