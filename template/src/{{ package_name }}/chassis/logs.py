@@ -58,13 +58,13 @@ class Sink:
 
     debug = info = warning = error = critical = msg
 
-    def mask(self, text: bytes) -> bytes:
+    def mask(self, line: bytes) -> bytes:
         """
-        Hide every secret in *text*, in each form that `_forms` knows.
+        Hide every secret in *line*, in each form that `_forms` knows.
         """
         for form in self._forms:
-            text = text.replace(form, b"**********")
-        return text
+            line = line.replace(form, b"**********")
+        return line
 
 
 class Logs:
