@@ -88,15 +88,30 @@ def _copy(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Render:
     return copy
 
 
+@pytest.fixture(name="faulty_with", scope="session")
+def _faulty_with(copy: Render) -> Render:
+    """
+    A service with a composition root full of faults laid over its own; one for each answers.
+    """
+    cache: dict[str, Path] = {}
+
+    def faulty_with(**answers: Any) -> Path:
+        key = repr(sorted(answers.items()))
+        if key not in cache:
+            cache[key] = copy(**answers)
+            for path in (ROOT / "tests" / "faults" / "overlay").glob("*.py"):
+                shutil.copy(path, cache[key] / "src" / "order_desk")
+        return cache[key]
+
+    return faulty_with
+
+
 @pytest.fixture(name="faulty", scope="session")
-def _faulty(copy: Render) -> Path:
+def _faulty(faulty_with: Render) -> Path:
     """
-    The default service with a composition root full of faults laid over its own.
+    The default service with those faults.
     """
-    project = copy()
-    for path in (ROOT / "tests" / "faults" / "overlay").glob("*.py"):
-        shutil.copy(path, project / "src" / "order_desk")
-    return project
+    return faulty_with()
 
 
 def uv(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -30,7 +30,8 @@ def _questions() -> dict[str, list[Any]]:
         choices = question.get("choices")
         values = list(choices.values()) if isinstance(choices, dict) else choices
         if question.get("multiselect"):
-            sizes = range(1, len(values) + 1)
+            # Nothing is an answer too, where it is the default.
+            sizes = range(0 if question["default"] == [] else 1, len(values) + 1)
             values = [list(some) for size in sizes for some in itertools.combinations(values, size)]
         found[name] = values or SAMPLES[name]
     return found

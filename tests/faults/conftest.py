@@ -11,14 +11,22 @@ from typing import Any
 import pytest
 
 
-@pytest.fixture(name="project", scope="session")
-def _project(request: pytest.FixtureRequest) -> Path:
+@pytest.fixture(name="answers", scope="module")
+def _answers() -> dict[str, Any]:
     """
-    The default service with the faults laid over its seeds; tests/mutations hands in its own.
+    A module whose tests need more than the default service overrides this.
+    """
+    return {}
+
+
+@pytest.fixture(name="project", scope="module")
+def _project(request: pytest.FixtureRequest, answers: dict[str, Any]) -> Path:
+    """
+    A service with the faults laid over its seeds; tests/mutations hands in its own.
     """
     if given := os.environ.get("FIVEWEEKS_PROJECT"):
         return Path(given)
-    project: Path = request.getfixturevalue("faulty")
+    project: Path = request.getfixturevalue("faulty_with")(**answers)
     return project
 
 

@@ -19,7 +19,12 @@ THIRD_PARTIES = [
     *("logging.handlers", "signal", "socket", "sqlite3", "urllib.parse", "uuid"),
     *("fastapi.exceptions", "fastapi.routing", "orjson", "prometheus_client.core", "pydantic"),
     *("pydantic_settings", "starlette.exceptions", "structlog.tracebacks", "uvicorn"),
-    *("uvicorn.protocols.http.httptools_impl",),
+    *(
+        "uvicorn.protocols.http.httptools_impl",
+        "sentry_sdk.utils",
+        "opentelemetry.sdk.trace.export",
+    ),
+    "opentelemetry.exporter.otlp.json.common.trace_encoder",
 ]
 
 FORBIDDEN = ("socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.putenv")

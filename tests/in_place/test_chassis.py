@@ -17,8 +17,9 @@ from harness import ROOT, TEMPLATE
 PACKAGE = TEMPLATE / "src" / "{{ package_name }}"
 CHASSIS = PACKAGE / "chassis"
 
-# DESIGN.md: for a web service.
-CHASSIS_LINES = 1300
+# DESIGN.md: for a web service. What only some answers bring has a budget of its own.
+CHASSIS_LINES = 1_300
+CHOSEN = {"sentry.py": 45, "opentelemetry.py": 65}
 
 
 def code_lines(path: Path) -> int:
@@ -50,6 +51,7 @@ def test_chassis_is_small() -> None:
     """
     sizes = {path.name: code_lines(path) for path in CHASSIS.glob("*.py")}
 
+    assert all(sizes.pop(name) <= limit for name, limit in CHOSEN.items()), sizes
     assert sum(sizes.values()) <= CHASSIS_LINES, sizes
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,12 @@ MUTATIONS = tomllib.loads((Path(__file__).parent / "mutations.toml").read_text()
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_goes_red(faulty: Path, name: str) -> None:
+def test_goes_red(faulty_with: Callable[..., Path], name: str) -> None:
     """
     Without the safeguard its test fails; tests/faults shows that it passes with it.
     """
     mutation = MUTATIONS[name]
+    faulty = faulty_with(**mutation.get("answers", {}))
     path = faulty / "src" / "order_desk" / mutation["file"]
     text = path.read_text()
     module, _, function = mutation["test"].partition("::")

@@ -48,6 +48,7 @@ WRONG = [
     ("owner", "payments\n", "without @"),
     ("processes", [], "at least one"),
     ("processes", ["cron"], "Invalid choice"),
+    ("telemetry", ["datadog"], "Invalid choice"),
     ("python_version", "3.10", "Invalid choice"),
 ]
 
@@ -158,6 +159,40 @@ def test_update_replaces_ours_and_keeps_yours(
     assert (mine / "chassis" / "exits.py").read_text().endswith("# the next version\n")
     changed = git("diff", "--name-only", cwd=project).split()
     assert changed == [".copier-answers.yml", "src/order_desk/chassis/exits.py"]
+
+
+def test_telemetry_can_be_chosen_later(
+    tmp_path: Path, git: Callable[..., str], template_copy: Path
+) -> None:
+    """
+    `copier update --data telemetry=...` brings the module and its dependency, beside those that
+    the team added; without it they go again.
+    """
+    project = tmp_path / "order-desk"
+    copier.run_copy(str(template_copy), project, defaults=True, quiet=True, vcs_ref="HEAD")
+    toml = project / "pyproject.toml"
+    toml.write_text(toml.read_text().replace("below.\n]", 'below.\n    "stamina>=26",\n]', 1))
+    git("init", "--quiet", cwd=project)
+    git("add", "--all", cwd=project)
+    git("commit", "--quiet", "--message", "mine", cwd=project)
+    before = {path.name for path in project.rglob("*.py")}
+    text = toml.read_text()
+
+    told = ["update", "--defaults", "--vcs-ref", "HEAD", "--data"]
+    chosen = run_copier(*told, "telemetry=[opentelemetry,sentry]", project)
+    with_both = {path.name for path in project.rglob("*.py")}
+    merged = toml.read_text()
+    git("add", "--all", cwd=project)
+    git("commit", "--quiet", "--message", "telemetry", cwd=project)
+    dropped = run_copier(*told, "telemetry=[]", project)
+
+    assert (chosen.returncode, dropped.returncode) == (0, 0), chosen.stderr + dropped.stderr
+    assert with_both - before == {"opentelemetry.py", "sentry.py"}
+    assert '"sentry-sdk>=' in merged
+    assert '"stamina>=26"' in merged
+    assert "<<<<" not in merged
+    assert {path.name for path in project.rglob("*.py")} == before
+    assert toml.read_text() == text
 
 
 @pytest.fixture(name="git")

@@ -45,6 +45,7 @@ def web(*, is_dev: bool = False) -> None:
     from .chassis.logs import Logs, get_logger
     from .chassis.process import Process
     from .chassis.server import StartupError
+    from .chassis.telemetry import start
     from .chassis.web import run
 
     loaded = _load(is_dev=is_dev)
@@ -62,6 +63,8 @@ def web(*, is_dev: bool = False) -> None:
     )
     stop_seconds = settings.drain_seconds + settings.grace_seconds + 1
     process = Process(package=PACKAGE, logs=logs, stop_seconds=stop_seconds, is_dev=is_dev)
+    if receivers := start(settings, logs):
+        process.telemetry, process.flush_seconds = receivers, settings.telemetry_flush_seconds
     process.install()
     log = get_logger()
     if is_dev:

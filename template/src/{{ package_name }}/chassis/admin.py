@@ -22,9 +22,7 @@ class Admin:
     The ASGI application of the admin port; it answers from memory, nothing here waits.
     """
 
-    def __init__(
-        self, *, process: Process, health: Health, ticker: Ticker, unknown: int
-    ) -> None:
+    def __init__(self, *, process: Process, health: Health, ticker: Ticker, unknown: int) -> None:
         self._process, self._health = process, health
         self._ticker, self._unknown = ticker, unknown
         REGISTRY.register(self)

@@ -95,4 +95,5 @@ class Envelope:
             reason = "grace"  # The time is over: uvicorn cancels what is still running.
         if reason == "bug":
             log.error("request_failed", exc_info=error)
+            self.process.tell(error, event="request_failed", kind=reason, route=request.route)
         await request.answer(reason, status or STATUSES[reason])

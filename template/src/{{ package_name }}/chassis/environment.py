@@ -4,13 +4,14 @@ The only reader of the environment: strict, and every problem is named at once.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, SecretsSettingsSource
 
-from .rules import PREFIX, RULES, variable
+from .rules import PREFIX, RULES, SWITCHES, variable
 from .settings import Settings, expected, mask, schema_of
 
 __all__ = ["ConfigurationError", "Loaded", "load"]
@@ -141,5 +142,12 @@ def _broken_rules(
         if numbers.keys() >= {*names} and (problem := rule.broken(numbers)):
             named = [name for name in names if name in raw]
             yield variable((named or names)[0]), problem
+    there = {name for name in SWITCHES if find_spec(f".{name}", __package__)}
+    for name, switch in SWITCHES.items():
+        if name not in there and parsed.get(switch):
+            mend = (
+                f"copier update --defaults --data 'telemetry=[{','.join(sorted(there | {name}))}]'"
+            )
+            yield variable(switch), f"is set, but this service has no {name}; unset it, or {mend}"
     if "port" in numbers and numbers["port"] == numbers.get("admin_port"):
         yield variable("admin_port"), f"must differ from {variable('port')}={numbers['port']}"

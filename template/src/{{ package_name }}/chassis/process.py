@@ -11,14 +11,15 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
 from .exits import Exit
 from .logs import LEVELS, Logs, get_logger
+from .telemetry import Telemetry
 
 __all__ = ["Process"]
 
@@ -30,11 +31,14 @@ class Process:
     """
     State of this process, and its reaction to signals and to errors that nobody caught.
 
-    *stop_seconds* bounds the time from the first SIGTERM to the end, whatever hangs.
+    *stop_seconds* bounds the time from the first SIGTERM to the end, whatever hangs; what is
+    still to be sent to `telemetry` then takes at most `flush_seconds` more.
     """
 
     def __init__(self, *, package: str, logs: Logs, stop_seconds: float, is_dev: bool) -> None:
         self.logs, self.is_dev = logs, is_dev
+        self.telemetry: Sequence[Telemetry] = ()
+        self.flush_seconds = 0.0
         self.errors: Counter[str] = Counter()
         self.in_flight = 0
         self.ready = self.stopping = False
@@ -108,11 +112,16 @@ class Process:
         """
         try:
             # A log that nobody reads must not hold back the end.
-            threading.Timer(1, os._exit, [code]).start()
+            threading.Timer(1 + self.flush_seconds, os._exit, [code]).start()
             fields |= self.stacks() if stacks else {}
             level = "critical" if code == Exit.BUG else "error" if fields else "info"
             fields |= {"uptime_seconds": time.monotonic() - self._started, "exit_code": int(code)}
             log.log(LEVELS[level], event, **fields)
+            if code == Exit.BUG:
+                self.tell(fields.get("exc_info"), event=event, kind=fields.get("cause", event))
+            if code < 128:
+                # What a second signal forces ends at once.
+                self._flush()
         finally:
             os._exit(code)
 
@@ -124,6 +133,17 @@ class Process:
         # The first, second, fourth, eighth …: what repeats thousands of times is told a few times.
         if (count := self.errors[kind]).bit_count() == 1:
             log.error("stray_error", kind=kind, count=count, exc_info=error, **fields)
+            # While stopping, what code works with may be closed already: no news for the tracker.
+            if not self.stopping:
+                self.tell(error, event="stray_error", kind=kind)
+
+    def tell(self, error: BaseException | None, **context: str) -> None:
+        """
+        Hand an unexpected error to the error tracker, if there is one.
+        """
+        for receiver in self.telemetry:
+            with suppress(Exception):
+                receiver.report(error, context)
 
     def stacks(self) -> dict[str, Any]:
         """
@@ -138,6 +158,17 @@ class Process:
             "task_count": len(tasks),
             "tasks": [f"{task.get_name()} {task.get_stack(limit=1)}" for task in list(tasks)[:100]],
         }
+
+    def _flush(self) -> None:
+        """
+        Wait for what is still on its way to telemetry, but no longer than allowed.
+        """
+        limit = time.monotonic() + self.flush_seconds
+        flushes = [threading.Thread(target=one.flush, daemon=True) for one in self.telemetry]
+        for flush in flushes:
+            flush.start()
+        for flush in flushes:
+            flush.join(max(limit - time.monotonic(), 0))
 
     @contextmanager
     def _guard(self, cause: str) -> Iterator[None]:

@@ -121,6 +121,13 @@ class Request:
         named |= {} if reason in {"shed", "unavailable"} else {"connection": "close"}
         await respond(self._pass_on, status, problem.body(status), problem.MEDIA_TYPE, **named)
 
+    @property
+    def route(self) -> str:
+        """
+        The template of the path, as far as it is known; never the path itself.
+        """
+        return getattr(self._scope.get("route"), "path", "")
+
     def end(self) -> None:
         """
         Write the canonical line and count, once.
@@ -133,12 +140,12 @@ class Request:
             self._timer.cancel()
         seconds = time.monotonic() - self._started
         method, status = self._scope["method"], self._status
-        route = getattr(self._scope.get("route"), "path", None)
-        self._envelope.observe(method, route or "", status, seconds)
+        route = self.route
+        self._envelope.observe(method, route, status, seconds)
         fields = {
             "method": method,
             "path": self._scope["path"][:512],
-            "route": route,
+            "route": route or None,
             "status": status,
             "duration_ms": round(seconds * 1000, 3),
             "bytes_in": self._bytes_in,

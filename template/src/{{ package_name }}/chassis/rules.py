@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["PREFIX", "RULES", "Rule", "variable"]
+__all__ = ["PREFIX", "RULES", "SWITCHES", "Rule", "variable"]
 
 PREFIX = "APP_"
 
@@ -64,5 +64,11 @@ RULES = (
     Rule("request_deadline_seconds <= grace_seconds", "a request must end while the process stops"),
     Rule("request_deadline_seconds < watchdog_seconds", "a slow request is no stuck event loop"),
     Rule("lb_idle_seconds < keep_alive_seconds", "the load balancer reuses what is still open"),
-    Rule("drain_seconds + grace_seconds + 1 < platform_grace_seconds", "or the platform kills it"),
+    Rule(
+        "drain_seconds + grace_seconds + telemetry_flush_seconds + 1 < platform_grace_seconds",
+        "or the platform kills it",
+    ),
 )
+
+# The modules that the question `telemetry` brings, and the setting that turns each on.
+SWITCHES = {"sentry": "sentry_dsn", "opentelemetry": "otlp_endpoint"}

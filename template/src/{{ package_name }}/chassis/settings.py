@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 from pydantic.functional_validators import BeforeValidator, field_validator
 from pydantic.networks import IPvAnyAddress, IPvAnyNetwork
-from pydantic.types import DirectoryPath
+from pydantic.types import DirectoryPath, Secret
 from pydantic_core import from_json
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -24,6 +24,8 @@ WORDS = {"array": "JSON array", "boolean": "true/false", "object": "JSON object"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
+_DSN = r"^https?://\w+@[^/?#\s@]+(/[^?#\s]*)?/\d+$"
+_URL = r"^https?://[^/?#\s@]+(/[^?#\s]*)?$"
 _AnyCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 
 
@@ -92,6 +94,16 @@ class Settings(BaseSettings):
     """Time between two runs of a readiness check."""
     check_timeout_seconds: Seconds = 0.5
     """Limit of one run of a readiness check."""
+    environment: str = "production"
+    """Where this runs, for error tracker and traces."""
+    sentry_dsn: Secret[Annotated[str, Field(pattern=_DSN)]] | None = None
+    """Where unexpected errors are reported: https://KEY@HOST/PROJECT; only with `sentry`."""
+    otlp_endpoint: Annotated[str, Field(pattern=_URL)] | None = None
+    """OTLP/HTTP collector, such as http://localhost:4318; only with `opentelemetry`."""
+    trace_sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1
+    """Share of requests that are traced, where the caller did not decide."""
+    telemetry_flush_seconds: Seconds = 2
+    """Limit of what is still sent to tracker and collector when the process ends."""
     platform_grace_seconds: Seconds = 45
     """Declared: time the platform waits between SIGTERM and SIGKILL."""
     lb_idle_seconds: Seconds = 60

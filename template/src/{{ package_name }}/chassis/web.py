@@ -83,6 +83,8 @@ async def _main(
             web.app, beside=probes, process=process, settings=settings, ticker=ticker
         )
         app = behind_proxies(envelope, settings)
+        for receiver in process.telemetry:
+            app = receiver.wrap(app, probes)
         server = Server(app, settings)
         serving = process.supervise("public", lambda: server.serve([public]))
         while not server.started:  # noqa: ASYNC110  # uvicorn sets a flag, no event
