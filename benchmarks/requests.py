@@ -27,16 +27,24 @@ import subjects
 from page import Bars, Section, spread
 
 CONNECTIONS = 8
+# A burst with a refusal in it is thrown away and sent again.
+ATTEMPTS = 20
 NOTE = {"text": "Five weeks, all of them."}
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 NAMES = {"A": "bare", "B": "bare application in the chassis", "C": "generated service"}
 BOUNDS = {("B", "GET"): 1.3, ("B", "POST"): 1.3, ("C", "GET"): 1.0, ("C", "POST"): 0.85}
 
 
+class Refused(Exception):  # noqa: N818  # an answer, not a failure
+    """
+    The shedder found the loop late: something else ran on the server's core.
+    """
+
+
 def burst(port: int, request: bytes, status: bytes, count: int) -> None:
     """
     Send *count* requests on keep-alive connections, each with one request on its way; raises
-    AssertionError when an answer has another status or does not come.
+    AssertionError when an answer has another status or does not come, and `Refused`.
     """
     expected = b"HTTP/1.1 " + status
     with contextlib.ExitStack() as stack:
@@ -65,6 +73,8 @@ def burst(port: int, request: bytes, status: bytes, count: int) -> None:
                 if length is None or len(body) < int(length[1]):
                     received[descriptor] = data
                     continue
+                if head.startswith(b"HTTP/1.1 503 "):
+                    raise Refused
                 assert head.startswith(expected), data[:200]
                 received[descriptor] = b""
                 unanswered -= 1
@@ -95,9 +105,12 @@ class Subject:
             note = self.running.ask("/v1/notes", method="POST", body=NOTE)[1]["id"]
             request = f"GET /v1/notes/{note} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
             status = b"200"
-        before = self.running.cpu_seconds
-        burst(self.running.port, request, status, count)
-        return (self.running.cpu_seconds - before) / count
+        for _ in range(ATTEMPTS):
+            before = self.running.cpu_seconds
+            with contextlib.suppress(Refused):
+                burst(self.running.port, request, status, count)
+                return (self.running.cpu_seconds - before) / count
+        raise Refused
 
 
 def are_alike(bare: subjects.Running, service: subjects.Running) -> bool:
