@@ -7,10 +7,11 @@ About twelve minutes; it wants two cores and a machine that does nothing else.
 """
 
 import argparse
-import datetime
+import datetime as dt
 import platform
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 import overload
@@ -22,7 +23,7 @@ HEAD = """\
 # Results
 
 `uv run python benchmarks/all.py` wrote this page; [README.md](README.md) says what is measured.
-Every figure is a ratio of processes on one machine with two cores, so that its speed is no part of it.
+Figures are ratios of processes on one machine with two cores; its speed is no part of them.
 {date}, commit {commit}, {versions}.
 """
 
@@ -31,8 +32,6 @@ def versions() -> str:
     """
     What was measured with, by the lock file of a rendered service.
     """
-    import tempfile
-
     with tempfile.TemporaryDirectory() as temporary:
         project = subjects.make_project(Path(temporary), "versions")
         python = subprocess.run(
@@ -60,7 +59,7 @@ def main() -> None:
     commit = subprocess.run(
         git, cwd=subjects.ROOT, capture_output=True, text=True, check=False
     ).stdout.strip()
-    date = datetime.datetime.now(datetime.UTC).date()
+    date = dt.datetime.now(dt.UTC).date()
     page = HEAD.format(date=date, commit=commit or "unknown", versions=versions())
     for section in sections:
         page += f"\n\n{section.markdown}"

@@ -11,7 +11,6 @@ alive. Capacity is measured just before each run, in a closed loop.
 import argparse
 import asyncio
 import contextlib
-import os
 import statistics
 import subprocess
 import sys
@@ -162,7 +161,7 @@ def section(measured: dict[str, Any]) -> Section:
         rows.append(
             [
                 way.name,
-                f"{factor}×",
+                f"{factor}x",
                 "on" if shed else "off",
                 f"{statistics.median(goodputs):.2f}",
                 ", ".join(f"{goodput:.2f}" for goodput in sorted(goodputs)),
@@ -176,14 +175,14 @@ def section(measured: dict[str, Any]) -> Section:
         series = "with the shedder" if shed else "without"
         if not way.keep_alive:
             place = "haproxy" if way.through_haproxy else "direct"
-            bars.add(f"{place} {factor}×", statistics.median(goodputs), series=series)
+            bars.add(f"{place} {factor}x", statistics.median(goodputs), series=series)
     return Section(
         title="Overload",
         text=(
-            f"A handler that computes for 20 ms, runs of {measured['seconds']:g} s, random arrivals, "
-            f"a request deadline of {DEADLINE_SECONDS:g} s. "
+            f"A handler that computes for 20 ms, runs of {measured['seconds']:g} s, random "
+            f"arrivals, a request deadline of {DEADLINE_SECONDS:g} s. "
             "Goodput is the answers 200 within their deadline that came before the run's end, "
-            "over capacity × time; capacity is measured in a closed loop just before each run. "
+            "over capacity x time; capacity is measured in a closed loop just before each run. "
             "Late are the accepted requests without a 200 in time, all runs together. "
             "Times are seconds since the request was due, the median of the runs. "
             "Probes: /livez and /readyz twice a second, within 1 s. "

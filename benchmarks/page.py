@@ -29,7 +29,9 @@ class Bars:
     title: str
     _bars: list[tuple[str, float, float | None, str]] = field(default_factory=list)
 
-    def add(self, label: str, value: float, *, bound: float | None = None, series: str = "") -> None:
+    def add(
+        self, label: str, value: float, *, bound: float | None = None, series: str = ""
+    ) -> None:
         self._bars.append((label, value, bound, series))
 
     @property
@@ -94,5 +96,7 @@ class Section:
         sentences = self.text.replace(". ", ".\n")
         table = [self.head, ["---"] * len(self.head), *self.rows]
         lines = "\n".join(f"| {' | '.join(row)} |" for row in table)
-        plots = "".join(f"\n![{bars.title}](results-{name}.svg)\n" for name, bars in self.bars.items())
+        plots = "".join(
+            f"\n![{bars.title}](results-{name}.svg)\n" for name, bars in self.bars.items()
+        )
         return f"## {self.title}\n\n{sentences}\n\n{lines}\n{plots}{self.after}"

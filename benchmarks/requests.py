@@ -161,7 +161,11 @@ def subjects_of(also: list[str]) -> Iterator[dict[str, Subject]]:
         plain = subjects.make_project(base, "plain")
         inside = subjects.make_project(base, "inside", overlay=overlay)
         settings = {name: dict([name.split("=")]) for name in also}
-        wanted = {"A": (plain, "bare", {}), "B": (inside, "service", {}), "C": (plain, "service", {})}
+        wanted = {
+            "A": (plain, "bare", {}),
+            "B": (inside, "service", {}),
+            "C": (plain, "service", {}),
+        }
         wanted |= {f"B, {name}": (inside, "service", setting) for name, setting in settings.items()}
         found = {}
         for name, (project, what, environment) in wanted.items():
@@ -217,7 +221,13 @@ def profile(count: int) -> None:
     """
     subjects.on_own_core()
     with subjects_of([]) as found:
-        for name, method in [("A", "GET"), ("B", "GET"), ("C", "GET"), ("B", "POST"), ("C", "POST")]:
+        for name, method in [
+            ("A", "GET"),
+            ("B", "GET"),
+            ("C", "GET"),
+            ("B", "POST"),
+            ("C", "POST"),
+        ]:
             found[name].cost(method, 2000)
             pid = found[name].running.process.pid
             out = found[name].running.log.with_suffix(".raw")

@@ -54,7 +54,9 @@ def imports(project: Path, modules: str) -> dict[str, int]:
             text=True,
             check=True,
         )
-        for own, name in re.findall(r"^import time: +(\d+) \| +\d+ \| +(\S+)", ended.stderr, re.M):
+        for own, name in re.findall(
+            r"^import time: +(\d+) \| +\d+ \| +(\S+)", ended.stderr, re.MULTILINE
+        ):
             runs.setdefault(name, []).append(int(own))
     return {name: round(statistics.median(values)) for name, values in runs.items()}
 
@@ -73,7 +75,7 @@ def measure(*, pairs: int) -> dict[str, Any]:
             (first_answer(project, "service"), first_answer(project, "bare")) for _ in range(pairs)
         ]
         # What `web` imports, in the order in which it does.
-        chassis = "logs process server web environment".split()
+        chassis = ["logs", "process", "server", "web", "environment"]
         service = "subject.__main__, " + ", ".join(f"subject.chassis.{name}" for name in chassis)
         ours = imports(project, f"{service}, subject.web, subject.settings")
         server = "uvicorn.main, uvicorn.protocols.http.httptools_impl, uvicorn.lifespan.on"
@@ -112,8 +114,8 @@ def section(measured: dict[str, Any]) -> Section:
     return Section(
         title="Start-up and memory",
         text=(
-            f"The generated service over the bare application on stock uvicorn: {measured['pairs']} "
-            "pairs of processes, one after the other. "
+            "The generated service over the bare application on stock uvicorn: "
+            f"{measured['pairs']} pairs of processes, one after the other. "
             f"Memory is read {IDLE_SECONDS} s after the first answer"
         ),
         head=["figure", "median", "quartiles", "bound"],

@@ -42,7 +42,9 @@ def make_project(base: Path, name: str, *, overlay: Mapping[str, Path] | None = 
     shutil.copy(ROOT / "benchmarks" / "bare.py", project / "bare.py")
     version = _python_of_the_image()
     chosen = ["--python", version] if version else []
-    newest = re.search(r'^exclude-newer = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M)
+    newest = re.search(
+        r'^exclude-newer = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+    )
     clean = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     environment = clean | ({"UV_EXCLUDE_NEWER": newest[1]} if newest else {})
     subprocess.run(
@@ -137,7 +139,9 @@ def on_own_core(core: int = LOAD_CORE) -> None:
 
 
 @contextlib.contextmanager
-def start(project: Path, what: str, *, core: int = SERVER_CORE, **settings: Any) -> Iterator[Running]:
+def start(
+    project: Path, what: str, *, core: int = SERVER_CORE, **settings: Any
+) -> Iterator[Running]:
     """
     Start a project's `service`, or the `bare` application on stock uvicorn; killed at the end.
     """

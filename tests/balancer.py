@@ -50,7 +50,7 @@ def balance(
     folder: Path, servers: Sequence[tuple[int, int]], *, check: str = "1s"
 ) -> Iterator[tuple[int, int]]:
     """
-    haproxy before the servers, each a public and an admin port; its own port and process id.
+    Put haproxy before the servers, each a public and an admin port; its own port and process id.
     """
     port, _ = free_ports()
     file = folder / f"haproxy-{port}.cfg"

@@ -258,19 +258,19 @@ async def capacity(port: int, path: str, *, seconds: float, connections: int = 3
     return count / (time.monotonic() - began)
 
 
-async def ask(port: int, path: str, *, timeout: float = 30) -> int:
+async def ask(port: int, path: str, *, seconds: float = 30) -> int:
     """
     One request on a connection of its own; the status, 0 without an answer.
     """
-    clients = _Clients(port, keep_alive=False, timeout=timeout)
+    clients = _Clients(port, keep_alive=False, timeout=seconds)
     return _status(await clients.ask(_request(path, "GET", keep_alive=False)))
 
 
-async def probe(admin_port: int, path: str, *, timeout: float = 1) -> Probe:
+async def probe(admin_port: int, path: str, *, seconds: float = 1) -> Probe:
     """
     Ask as a platform does: a connection of its own, one second.
     """
-    return Probe(path=path, passed=await ask(admin_port, path, timeout=timeout) == 200)
+    return Probe(path=path, passed=await ask(admin_port, path, seconds=seconds) == 200)
 
 
 async def _probe_until(admin_port: int | None, *, end: float) -> list[Probe]:

@@ -14,7 +14,13 @@ def test_benchmarks_write_numbers(tmp_path: Path) -> None:
     """
     The one command measures requests, start-up and overload and writes the page with its plots.
     """
-    command = [sys.executable, ROOT / "benchmarks" / "all.py", "--quick", "--to", tmp_path]
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "all.py"),
+        "--quick",
+        "--to",
+        str(tmp_path),
+    ]
 
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
 

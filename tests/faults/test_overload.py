@@ -14,11 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import openloop
 import pytest
 from balancer import balance, find_haproxy
 from harness import wait_until
-
-import openloop
 
 Start = Callable[..., Any]
 Idle = Callable[[Any], list[socket.socket]]
@@ -215,9 +214,7 @@ def test_everything_at_once(serve: Start, idle: Idle) -> None:
 
     async def mixed() -> tuple[openloop.Load, ...]:
         capacity = await openloop.capacity(service.port, WORK, seconds=1)
-        drive = partial(
-            openloop.drive, service.port, seconds=4, deadline=DEADLINE, keep_alive=True
-        )
+        drive = partial(openloop.drive, service.port, seconds=4, deadline=DEADLINE, keep_alive=True)
         return await asyncio.gather(
             drive("/faults/ok", rate=20, admin_port=service.admin_port),
             drive(WORK, rate=capacity / 2),
@@ -245,7 +242,11 @@ def test_rolling_restarts(start: Start, tmp_path: Path) -> None:
     connections that are kept alive and on new ones: every answer is a 200.
     """
     find_haproxy()
-    settings = {"drain_seconds": 0.7, "grace_seconds": 5, "request_deadline_seconds": 3}
+    settings: dict[str, Any] = {
+        "drain_seconds": 0.7,
+        "grace_seconds": 5,
+        "request_deadline_seconds": 3,
+    }
     # What else this machine does must not make it shed.
     settings |= {"log_level": "warning", "shed_lag_seconds": 60}
     services = [start(**settings), start(**settings)]
