@@ -23,6 +23,8 @@ Start = Callable[..., Any]
 Idle = Callable[[Any], list[socket.socket]]
 WORK = "/overload/work"
 DEADLINE = 2.0
+# What 20 ms of work for each allows on a whole core; on a busy machine capacity is less.
+MOST = 1 / 0.02
 
 
 @pytest.fixture(name="cores", autouse=True)
@@ -119,7 +121,7 @@ def test_four_times_capacity(serve: Start, tmp_path: Path, way: str, *, keep_ali
             load = await openloop.drive(
                 port,
                 WORK,
-                rate=4 * capacity,
+                rate=4 * MOST,
                 seconds=5,
                 deadline=DEADLINE,
                 keep_alive=keep_alive,
@@ -154,7 +156,7 @@ def test_eight_times_capacity(serve: Start, idle: Idle) -> None:
         capacity = await openloop.capacity(service.port, WORK, seconds=1)
         drive = partial(openloop.drive, service.port, WORK, deadline=DEADLINE)
         burst = await drive(
-            rate=8 * capacity, seconds=4, keep_alive=False, admin_port=service.admin_port
+            rate=8 * MOST, seconds=4, keep_alive=False, admin_port=service.admin_port
         )
         ended = time.monotonic()
         while (await openloop.ask(service.port, WORK)) != 200:
@@ -236,31 +238,27 @@ def test_everything_at_once(serve: Start, idle: Idle) -> None:
 
 
 @pytest.mark.promise("L3")
-def test_rolling_restarts(start: Start, tmp_path: Path) -> None:
+def test_rolling_restarts(serve: Start, tmp_path: Path) -> None:
     """
     Five rolling restarts of two instances behind haproxy under constant load, GET and POST, on
     connections that are kept alive and on new ones: every answer is a 200.
     """
     find_haproxy()
-    settings: dict[str, Any] = {
-        "drain_seconds": 0.7,
-        "grace_seconds": 5,
-        "request_deadline_seconds": 3,
-    }
     # What else this machine does must not make it shed.
-    settings |= {"log_level": "warning", "shed_lag_seconds": 60}
-    services = [start(**settings), start(**settings)]
+    settings = {"drain_seconds": 1, "shed_lag_seconds": 60, "log_level": "info"}
+    services = [serve(**settings), serve(**settings)]
     ports = [(service.port, service.admin_port) for service in services]
 
     def restart_all() -> list[int]:
         codes = []
         for _ in range(5):
             for index, (port, admin_port) in enumerate(ports):
-                # The balancer sees that the last one is back while the next still drains.
                 codes.append(services[index].stop())
-                again = start(ready=False, port=port, admin_port=admin_port, **settings)
+                again = serve(ready=False, port=port, admin_port=admin_port, **settings)
                 again.port, again.admin_port = port, admin_port
                 again.wait_until_ready()
+                # The next one's turn comes when the balancer uses this one again.
+                again.wait_for("request")
                 services[index] = again
         return codes
 
@@ -289,7 +287,7 @@ def test_rolling_restarts(start: Start, tmp_path: Path) -> None:
 
     assert codes == [0] * 10
     for load in loads:
-        assert load.statuses == {200: len(load.replies)}
+        assert [reply for reply in load.replies if reply.status != 200] == []
         assert len(load.replies) > 100
 
 
