@@ -136,7 +136,8 @@ def measure(*, rounds: int, count: int, also: list[str], fill: int) -> dict[str,
         assert are_alike(found["A"].running, found["C"].running)
         for subject in found.values():
             # All hold the same number of notes: as many as fit.
-            subject.cost("POST", fill)
+            for _ in range(-(-fill // count)):
+                subject.cost("POST", count)
             subject.cost("GET", count)
         keys = [(name, method) for name in found for method in ("GET", "POST")]
         costs: dict[tuple[str, str], list[float]] = {key: [] for key in keys}
