@@ -26,7 +26,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from . import limits, outbound, telemetry
+from . import limits, outbound, overload, telemetry
 from .chassis import process
 from .chassis.asgi import Receive, Scope, Send
 from .chassis.fastapi import RequestModel, Router, create_api
@@ -285,8 +285,8 @@ async def _text(request: Any) -> PlainTextResponse:
 
 
 def api(*, docs: bool = False) -> FastAPI:
-    routers = [limits.router, outbound.router, telemetry.router]
-    return create_api(router, *routers, docs=docs)
+    parts = [limits, outbound, overload, telemetry]
+    return create_api(router, *(part.router for part in parts), docs=docs)
 
 
 async def _middleware(request: Request, go_on: Any) -> Response:
