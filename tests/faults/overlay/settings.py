@@ -22,6 +22,10 @@ class Settings(settings.Settings):
     """How the backing service is at the start: up, down or hanging."""
     debug_seconds: float = 600
     """How long SIGUSR2 lasts."""
+    flood_seconds: float = 10
+    """How long what was told is not told again."""
+    batch_seconds: float = 0.02
+    """How long request lines wait."""
     critical: bool = False
     """Whether its check is critical."""
     token: SecretStr = SecretStr("")

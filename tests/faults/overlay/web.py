@@ -26,7 +26,9 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from .chassis import process
+from . import flood
+from .chassis import flood as chassis_flood
+from .chassis import logs, process
 from .chassis.asgi import Receive, Scope, Send
 from .chassis.fastapi import RequestModel, Router, create_api
 from .chassis.health import Check
@@ -281,7 +283,7 @@ async def _text(request: Any) -> PlainTextResponse:
 
 
 def api(*, docs: bool = False) -> FastAPI:
-    return create_api(router, docs=docs)
+    return create_api(router, flood.router, docs=docs)
 
 
 async def _middleware(request: Request, go_on: Any) -> Response:
@@ -294,6 +296,8 @@ async def compose(settings: Settings) -> AsyncIterator[Web]:
     global world  # noqa: PLW0603
     world = World(settings)
     process.DEBUG_SECONDS = settings.debug_seconds  # type: ignore[assignment]
+    logs.BATCH_SECONDS = settings.batch_seconds
+    chassis_flood.WINDOW_SECONDS = settings.flood_seconds  # type: ignore[assignment]
     if settings.app == "broken":
         asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
         raise RuntimeError("it can't be opened")

@@ -49,8 +49,10 @@ class Admin:
         for name, result in self._health.checks.items():
             checks.add_metric([name], result == "pass")
         yield from (errors, checks)
-        ready, lost = self._health.ready() != "fail", self._process.logs.sink.dropped
+        ready, logs = self._health.ready() != "fail", self._process.logs
         yield GaugeMetricFamily("app_ready", "1 if ready for requests.", ready)
         yield GaugeMetricFamily("app_requests_in_flight", "Requests.", self._process.in_flight)
         yield GaugeMetricFamily("app_settings_unknown", "Variables not read.", self._unknown)
-        yield CounterMetricFamily("app_log_lines_dropped", "Log lines not written.", lost)
+        yield CounterMetricFamily("app_log_lines_dropped", "Not written.", logs.sink.dropped)
+        total = logs.flood.suppressed
+        yield CounterMetricFamily("app_log_events_suppressed", "Told only as a count.", total)
