@@ -157,20 +157,17 @@ class Logs:
             head = {key: event.pop(key) for key in ("timestamp", "level", "event")}
             return {**head, **self.identity, **event}
 
-        merge = structlog.contextvars.merge_contextvars
-        first: list[Processor] = [merge, add_log_level, TimeStamper(fmt="iso", utc=True)]
+        merge, stamp = structlog.contextvars.merge_contextvars, TimeStamper(fmt="iso", utc=True)
+        # Who tries again at a terminal wants to see it again.
+        limit: list[Processor] = [] if self.console else [self.flood.limit]
+        first: list[Processor] = [threshold, *limit, merge, add_log_level, stamp]
         if self.console:
             plain = structlog.dev.plain_traceback
             pretty = structlog.dev.ConsoleRenderer(os.isatty(1), exception_formatter=plain)
-            return [
-                threshold,
-                *first,
-                lambda *args: pretty(*args).encode(errors="backslashreplace"),
-            ]
+            return [*first, lambda *args: pretty(*args).encode(errors="backslashreplace")]
         # Local variables stay out of tracebacks: they hold secrets.
         frames = ExceptionDictTransformer(show_locals=False, max_frames=20)
-        last: list[Processor] = [arrange, ExceptionRenderer(frames)]
-        return [threshold, self.flood.limit, *first, *last, lambda *args: _dumps(args[2])]
+        return [*first, arrange, ExceptionRenderer(frames), lambda *args: _dumps(args[2])]
 
 
 class _Bridge(logging.Handler):
