@@ -45,6 +45,7 @@ class Sink:
         self._lock = threading.RLock()
         self._waiting: list[bytes] = []
         self._size, self._begun = 0, b""
+        self.some = threading.Event()
         # At most so much waits: nothing, as long as nobody comes back for it.
         self.most = 0
         # A child process would write what waits once more.
@@ -65,6 +66,8 @@ class Sink:
             self._size += len(line)
             if now or self._size >= self.most:
                 self.flush()
+            elif len(self._waiting) == 1:
+                self.some.set()
 
     def flush(self) -> None:
         """
@@ -134,7 +137,9 @@ class Logs:
         """
         self.sink.most = BATCH_BYTES
         while True:
+            self.sink.some.wait(1)
             time.sleep(BATCH_SECONDS)
+            self.sink.some.clear()
             self.flood.tell(until=time.monotonic())
             self.sink.flush()
 
