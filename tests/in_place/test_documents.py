@@ -41,7 +41,7 @@ def test_every_event_is_documented() -> None:
     logged |= set(re.findall(r"\blog\.log\([^,]+,\s*\"(\w+)\"", CODE))
     logged |= set(re.findall(r"partial\(self\.exit,[^,]+, \"(\w+)\"", CODE))
     logged |= set(re.findall(r"\.exit\(\s*[\w. +]+,\s*\"(\w+)\"", CODE))
-    logged |= set(re.findall(r"\.line\(\s*\"(\w+)\"", CODE))
+    logged |= set(re.findall(r"line\(\s*\"(\w+)\"", CODE))
     logged |= set(re.findall(r"get_logger\(\)\.info\(\"(\w+)\"", CODE))
     logged |= set(re.findall(r"event = [\w.]+, \"(\w+)\"", CODE))
     logged |= set(re.findall(r"_tell\(\"\w+\", \"(\w+)\"", CODE))

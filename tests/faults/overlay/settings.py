@@ -4,7 +4,7 @@ Settings with secrets, laid over those of a generated service.
 
 from pydantic import Field, SecretBytes, SecretStr
 
-from .chassis import settings
+from .chassis import flood, logs, settings
 
 __all__ = ["Settings"]
 
@@ -22,6 +22,10 @@ class Settings(settings.Settings):
     """How the backing service is at the start: up, down or hanging."""
     debug_seconds: float = 600
     """How long SIGUSR2 lasts."""
+    flood_seconds: float = flood.WINDOW_SECONDS
+    """How long what was told is not told again."""
+    batch_seconds: float = logs.BATCH_SECONDS
+    """How long request lines wait."""
     critical: bool = False
     """Whether its check is critical."""
     token: SecretStr = SecretStr("")

@@ -26,8 +26,9 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from . import limits, outbound, overload, telemetry
-from .chassis import process
+from . import flood, limits, outbound, overload, telemetry
+from .chassis import flood as chassis_flood
+from .chassis import logs, process
 from .chassis.asgi import Receive, Scope, Send
 from .chassis.fastapi import RequestModel, Router, create_api
 from .chassis.health import Check
@@ -285,7 +286,7 @@ async def _text(request: Any) -> PlainTextResponse:
 
 
 def api(*, docs: bool = False) -> FastAPI:
-    parts = [limits, outbound, overload, telemetry]
+    parts = [flood, limits, outbound, overload, telemetry]
     return create_api(router, *(part.router for part in parts), docs=docs)
 
 
@@ -299,6 +300,8 @@ async def compose(settings: Settings) -> AsyncIterator[Web]:
     global world  # noqa: PLW0603
     world = World(settings)
     process.DEBUG_SECONDS = settings.debug_seconds  # type: ignore[assignment]
+    logs.BATCH_SECONDS = settings.batch_seconds
+    chassis_flood.WINDOW_SECONDS = settings.flood_seconds  # type: ignore[assignment]
     if settings.app == "broken":
         asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
         raise RuntimeError("it can't be opened")

@@ -49,7 +49,7 @@ class Admin:
         for name, result in self._health.checks.items():
             checks.add_metric([name], result == "pass")
         yield from (errors, checks)
-        ready, lost = self._health.ready() != "fail", self._process.logs.sink.dropped
+        ready, logs = self._health.ready() != "fail", self._process.logs
         yield GaugeMetricFamily("app_ready", "1 if ready for requests.", ready)
         left = len(self._process.abandoned)
         yield GaugeMetricFamily("app_requests_in_flight", "Requests.", self._process.in_flight)
@@ -57,4 +57,6 @@ class Admin:
         yield GaugeMetricFamily("app_loop_lag_seconds", "Lateness of the loop.", self._ticker.lag)
         yield GaugeMetricFamily("app_draining", "1 after SIGTERM.", self._process.stopping)
         yield GaugeMetricFamily("app_settings_unknown", "Variables not read.", self._unknown)
-        yield CounterMetricFamily("app_log_lines_dropped", "Log lines not written.", lost)
+        yield CounterMetricFamily("app_log_lines_dropped", "Not written.", logs.sink.dropped)
+        total = logs.flood.suppressed
+        yield CounterMetricFamily("app_log_events_suppressed", "Told only as a count.", total)

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,8 +25,11 @@ from structlog.processors import ExceptionRenderer, TimeStamper, add_log_level
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor
 
+from .flood import Flood
+
 __all__ = ["LEVELS", "Logs", "Sink", "get_logger"]
 
+BATCH_SECONDS, BATCH_BYTES = 0.02, 65_536
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 get_logger = structlog.get_logger
 
@@ -39,26 +43,50 @@ class Sink:
         self.dropped = 0
         # Reentrant: a finaliser may log while its own thread writes.
         self._lock = threading.RLock()
+        self._waiting: list[bytes] = []
+        self._size, self._begun = 0, b""
+        self.some = threading.Event()
+        # At most so much waits: nothing, as long as nobody comes back for it.
+        self.most = 0
+        # A child process would write what waits once more.
+        os.register_at_fork(before=self.flush)
         # A shorter one would garble ordinary words; the longest first, or it leaves its tail.
         lines = {line for secret in secrets for line in (secret, *secret.splitlines())}
         forms = {form for line in lines if len(line) >= 6 for form in _forms(line)}
         self._forms = sorted(forms, key=len, reverse=True)
 
-    def msg(self, line: bytes) -> None:
+    def msg(self, line: bytes, *, now: bool = True) -> None:
         """
-        Write *line*; what can't be written is counted.
+        Write *line* after those that wait: now, or soon and together with others.
         """
-        rest = memoryview(self.mask(line) + b"\n")
-        try:
-            with self._lock:
-                while rest:
-                    rest = rest[os.write(1, rest) :]
-        except OSError:
-            self.dropped += 1
+        line = self.mask(line) + b"\n"
+        with self._lock:
+            self._waiting.append(line)
+            self._size += len(line)
+            if now or self._size >= self.most:
+                self.flush()
+            elif len(self._waiting) == 1:
+                self.some.set()
+
+    def flush(self) -> None:
+        """
+        Write what waits, from any thread; what can't be written is counted.
+        """
+        with self._lock:
+            lines, self._waiting, self._size = self._waiting, [], 0
+            data, written = self._begun + b"".join(lines), 0
+            try:
+                while written < len(data):
+                    written += os.write(1, memoryview(data)[written:])
+                self._begun = b""
+            except OSError:
+                # A line that has begun goes on before the next, or neither could be read.
+                end = data.index(b"\n", written - 1) + 1 if written else len(self._begun)
+                self._begun = data[written:end]
+                self.dropped += data.count(b"\n", end)
 
     debug = info = warning = error = critical = msg
 
-    def flush(self) -> None: ...
     def mask(self, line: bytes) -> bytes:
         """
         Hide every secret in *line*, in each form that `_forms` knows.
@@ -78,6 +106,7 @@ class Logs:
     ) -> None:
         self.identity, self.console = identity, console
         self.sink = Sink(secrets)
+        self.flood = Flood(self.line, _dumps)
         if not console:
             sys.stdout, sys.stderr = _Printed("stdout", 1), _Printed("stderr", 2)
         structlog.configure(
@@ -107,7 +136,27 @@ class Logs:
             get_logger().log(LEVELS[level], event, **fields)
         elif LEVELS[level] >= self._least:
             head = {"timestamp": datetime.now(UTC), "level": level, "event": event}
-            self.sink.msg(_dumps({**head, **self.identity, **fields}))
+            self.sink.msg(_dumps({**head, **self.identity, **fields}), now=False)
+
+    def run(self) -> None:
+        """
+        Write batches for ever; in a thread of its own, for a handler may hold the event loop.
+        """
+        self.sink.most = BATCH_BYTES
+        while True:
+            self.sink.some.wait(1)
+            time.sleep(BATCH_SECONDS)
+            self.sink.some.clear()
+            self.flood.tell(until=time.monotonic())
+            self.sink.flush()
+
+    def close(self) -> None:
+        """
+        Write and tell all that waits; from now on nothing does.
+        """
+        self.sink.most = 0
+        self.flood.tell()
+        self.sink.flush()
 
     def _processors(self) -> list[Processor]:
         def threshold(_: object, method: str, event: EventDict) -> EventDict:
@@ -120,8 +169,10 @@ class Logs:
             head = {key: event.pop(key) for key in ("timestamp", "level", "event")}
             return {**head, **self.identity, **event}
 
-        merge = structlog.contextvars.merge_contextvars
-        first: list[Processor] = [threshold, merge, add_log_level, TimeStamper(fmt="iso", utc=True)]
+        merge, stamp = structlog.contextvars.merge_contextvars, TimeStamper(fmt="iso", utc=True)
+        # Who tries again at a terminal wants to see it again.
+        limit: list[Processor] = [] if self.console else [self.flood.limit]
+        first: list[Processor] = [threshold, *limit, merge, add_log_level, stamp]
         if self.console:
             plain = structlog.dev.plain_traceback
             pretty = structlog.dev.ConsoleRenderer(os.isatty(1), exception_formatter=plain)

@@ -55,6 +55,7 @@ class Process:
         Take over signals and hooks; call from the main thread, before the loop runs.
         """
         faulthandler.enable(file=2)
+        self.supervise_thread("log", self.logs.run)
         sys.unraisablehook = lambda hook: self.report("unraisable", hook.exc_value)
         threading.excepthook = lambda hook: self.report("thread", hook.exc_value)
         signal.signal(signal.SIGTERM, self._on_stop)
@@ -113,6 +114,7 @@ class Process:
         try:
             # A log that nobody reads must not hold back the end.
             threading.Timer(1 + self.flush_seconds, os._exit, [code]).start()
+            self.logs.close()
             fields |= self.stacks() if stacks else {}
             level = "critical" if code == Exit.BUG else "error" if fields else "info"
             fields |= {"uptime_seconds": time.monotonic() - self._started, "exit_code": int(code)}
@@ -130,12 +132,10 @@ class Process:
         Tell and count what went wrong in code that is not worth the process.
         """
         self.errors[kind] += 1
-        # The first, second, fourth, eighth …: what repeats thousands of times is told a few times.
-        if (count := self.errors[kind]).bit_count() == 1:
-            log.error("stray_error", kind=kind, count=count, exc_info=error, **fields)
-            # While stopping, what code works with may be closed already: no news for the tracker.
-            if not self.stopping:
-                self.tell(error, event="stray_error", kind=kind)
+        log.error("stray_error", kind=kind, exc_info=error, **fields)
+        # While stopping, what code works with may be closed already: no news for the tracker.
+        if not self.stopping:
+            self.tell(error, event="stray_error", kind=kind)
 
     def tell(self, error: BaseException | None, **context: str) -> None:
         """
@@ -200,7 +200,8 @@ class Process:
         log.info("stopping", in_flight=self.in_flight)
 
     def _show(self) -> None:
-        log.critical("stacks", **self.stacks())
+        # Not through flood control: who asks often wants to see how it goes on.
+        self.logs.line("stacks", "critical", self.stacks())
 
     def _debug(self) -> None:
         """

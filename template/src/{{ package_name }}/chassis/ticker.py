@@ -3,7 +3,6 @@ How late the event loop is: what the shedder asks.
 """
 
 import asyncio
-from collections.abc import Callable
 
 __all__ = ["Ticker"]
 
@@ -12,12 +11,11 @@ TICK_SECONDS = 0.02
 
 class Ticker:
     """
-    A timer on the event loop that also does what is due *every* tick.
+    A timer on the event loop.
     """
 
-    def __init__(self, every: Callable[[], object]) -> None:
+    def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._every = every
         # The largest lateness, which fades within seconds: for the metric.
         self.lag = 0.0
         self._due = self._loop.time()
@@ -33,6 +31,5 @@ class Ticker:
 
     def _tick(self) -> None:
         self.lag = max(self.late(), self.lag * 0.99)
-        self._every()
         self._due = self._loop.time() + TICK_SECONDS
         self._loop.call_at(self._due, self._tick)

@@ -65,7 +65,7 @@ async def _main(
     if not process.is_dev:
         watchdog.start(process, limit_seconds=settings.watchdog_seconds)
     health = Health(process, settings)
-    ticker = Ticker(process.logs.sink.flush)
+    ticker = Ticker()
     admin = Admin(process=process, health=health, ticker=ticker, unknown=len(loaded.unknown))
     process.supervise("admin", lambda: Server(admin, settings).serve([private]))
 
