@@ -29,6 +29,8 @@ def _start(start_in: Callable[..., Any], project: Path) -> Callable[..., Any]:
     """
 
     def start(*arguments: str, **settings: Any) -> Any:
+        if deadline := settings.get("request_deadline_seconds"):
+            settings.setdefault("header_receive_seconds", deadline / 2)
         return start_in(project, *arguments, **settings)
 
     return start

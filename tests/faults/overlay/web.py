@@ -32,6 +32,7 @@ from .chassis.fastapi import RequestModel, Router, create_api
 from .chassis.health import Check
 from .chassis.logs import get_logger
 from .chassis.web import Web
+from .connections import router as connections
 from .settings import Settings
 
 __all__ = ["api", "compose"]
@@ -281,7 +282,7 @@ async def _text(request: Any) -> PlainTextResponse:
 
 
 def api(*, docs: bool = False) -> FastAPI:
-    return create_api(router, docs=docs)
+    return create_api(router, connections, docs=docs)
 
 
 async def _middleware(request: Request, go_on: Any) -> Response:

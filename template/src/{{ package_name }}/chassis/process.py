@@ -36,6 +36,8 @@ class Process:
     def __init__(self, *, package: str, logs: Logs, stop_seconds: float, is_dev: bool) -> None:
         self.logs, self.is_dev = logs, is_dev
         self.errors: Counter[str] = Counter()
+        # Connections and requests that were answered or cut before the application saw them.
+        self.refused: Counter[str] = Counter()
         self.in_flight = 0
         self.ready = self.stopping = False
         self.stop = asyncio.Event()

@@ -22,6 +22,8 @@ from .server import Server, bind
 
 __all__ = ["Compose", "Web", "run"]
 
+# Enough for probes and scrapes, and out of reach for the crowd at the public port.
+ADMIN_CONNECTIONS_MAX = 64
 log = get_logger()
 
 
@@ -65,7 +67,8 @@ async def _main(
         watchdog.start(process, limit_seconds=settings.watchdog_seconds)
     health = Health(process, settings)
     admin = Admin(process=process, health=health, unknown=len(loaded.unknown))
-    process.supervise("admin", lambda: Server(admin, settings).serve([private]))
+    private_server = Server(admin, settings, process, connections_max=ADMIN_CONNECTIONS_MAX)
+    process.supervise("admin", lambda: private_server.serve([private]))
 
     # Open what the service holds open.
     async with compose(settings) as web:
@@ -78,7 +81,7 @@ async def _main(
         # Serve.
         probes = {path: admin for path in health.probes if settings.probes_on_public_port}
         envelope = Envelope(app=web.app, beside=probes, process=process, settings=settings)
-        server = Server(envelope, settings)
+        server = Server(envelope, settings, process)
         serving = process.supervise("public", lambda: server.serve([public]))
         while not server.started:  # noqa: ASYNC110  # uvicorn sets a flag, no event
             await asyncio.sleep(0.01)

@@ -1,0 +1,351 @@
+"""
+One connection: uvicorn's HTTP protocol with a limit on all that a stranger sends, does not send or
+does not read.
+
+`docs/decisions/protocol.md` of the template says what of uvicorn this relies on, and why.
+"""
+
+import fcntl
+import math
+import re
+import sys
+import termios
+import uuid
+from asyncio import Transport
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from . import problem
+from .process import Process
+from .settings import Settings
+
+__all__ = ["Connection"]
+
+FIELDS_MAX = 100
+# Parsed at a time: bounds the pipelined requests that wait, of which each costs some 3 kB.
+PART_BYTES = 4096
+# What each piece of a body may bring along: the length and the ends of a chunk.
+CHUNK_BYTES = 16
+# The least that a client has to read; Kestrel's MinResponseDataRate.
+READ_BYTES_PER_SECOND = 240
+# After a refusal: what is still read, so that the client sees the answer instead of a reset.
+LINGER_BYTES, LINGER_SECONDS = 512 * 1024, 1
+# The most that asyncio reads at once.
+READ_BYTES = 256 * 1024
+# Path and query in visible ASCII, each percent sign with its two digits.
+TARGET = re.compile(rb'/[!"$&-~]*(?:%[0-9A-Fa-f]{2}[!"$&-~]*)*')
+
+
+class _Refusal(Exception):  # noqa: N818  # raised through the parser, caught behind it
+    """
+    Status, reason and a sentence for the client.
+    """
+
+
+class Connection(HttpToolsProtocol):
+    """
+    A connection of either listener; `look` is called now and then and enforces its limits.
+
+    To the response it is the transport, so that head and body leave as one.
+    """
+
+    def __init__(
+        self, *, settings: Settings, process: Process, connections_max: int, **given: Any
+    ) -> None:
+        super().__init__(**given)
+        self._settings, self._process, self._max = settings, process, connections_max
+        self._read_due = self._write_due = math.inf
+        self._is_idle, self._in_head, self._is_ended = True, False, False
+        self._unparsed: bytes | memoryview = b""
+        # Bytes of the message that is being parsed: beside its content, and of its fields.
+        self._framing = self._size = 0
+        self._hosts = 0
+        # Bytes written, taken by the client at the last look, discarded after the end.
+        self._written = self._taken = self._discarded = 0
+        # The head that waits for its body; None until there is one.
+        self._held: bytes | None = None
+        self._pending: _Refusal | None = None
+
+    @property
+    def is_receiving(self) -> bool:
+        """
+        Whether the body of the running request has not come in whole.
+        """
+        # What waits in the pipeline came after a whole request.
+        return self.cycle is not None and self.cycle.more_body and not self.pipeline
+
+    def is_closing(self) -> bool:
+        return self._is_ended or self.transport.is_closing()
+
+    def abort(self) -> None:
+        """
+        Cut the connection at once.
+        """
+        self.transport.abort()
+
+    def look(self, now: float) -> None:
+        """
+        End what is over its limits at *now*, a time of the loop.
+        """
+        unsent = self.transport.get_write_buffer_size()
+        seconds = self._settings.write_stall_seconds
+        taken = self._written - unsent - _unacknowledged(self.transport) if unsent else 0
+        if not unsent:
+            self._write_due = math.inf
+        elif self._write_due == math.inf or taken - self._taken > READ_BYTES_PER_SECOND * seconds:
+            self._taken, self._write_due = taken, now + seconds
+        elif now >= self._write_due:
+            self._tell("stalled", None)
+            self.abort()
+        if now >= self._read_due and not self._is_idle and not self._is_ended:
+            self._refuse(_Refusal(408, "slow", "the head of the request took too long"))
+        elif now >= self._read_due and not unsent:
+            self._process.refused["silent"] += self.cycle is None and self._is_idle
+            self.abort()
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn
+        super().connection_made(transport)
+        self._read_due = self.loop.time() + self._settings.header_receive_seconds
+        if len(self.connections) > 2 * self._max:
+            self.abort()  # Even answers are bounded.
+        elif len(self.connections) > self._max:
+            self._refuse(_Refusal(503, "connections", "too many connections"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # It refers back to this object through its scope.
+        self.cycle = None  # type: ignore[assignment]  # as before the first request
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_ended:
+            self._discarded += len(data)
+            if self._discarded > LINGER_BYTES - READ_BYTES:
+                self.flow.pause_reading()
+            return
+        self._unparsed = bytes(self._unparsed) + data if self._unparsed else data
+        self._parse()
+        if self._is_idle:
+            self._is_idle = False
+            self._read_due = self.loop.time() + self._settings.header_receive_seconds
+
+    def _parse(self) -> None:
+        """
+        Parse what came in, as long as no request has to wait for another.
+        """
+        while self._unparsed and not self.pipeline and not self._pending and not self._is_ended:
+            rest = memoryview(self._unparsed)
+            part, self._unparsed = rest[:PART_BYTES], rest[PART_BYTES:]
+            self._framing += len(part)
+            try:
+                self.parser.feed_data(part)
+                if self._framing > self._settings.header_max_bytes:
+                    raise _too_large()
+            except HttpParserUpgrade as upgrade:
+                self._ignore_upgrade(part[upgrade.args[0] :])
+            except (HttpParserError, _Refusal) as error:
+                told = error if isinstance(error, _Refusal) else error.__context__
+                malformed = _Refusal(400, "malformed", "this is no valid HTTP")
+                self._refuse(told if isinstance(told, _Refusal) else malformed)
+        if self._unparsed:
+            self.flow.pause_reading()
+
+    def _ignore_upgrade(self, rest: memoryview) -> None:
+        """
+        Parse the request again as if it asked for nothing; WebSockets can't be ignored.
+        """
+        upgrades = [value.lower() for name, value in self.headers if name == b"upgrade"]
+        if any(b"websocket" in value for value in upgrades):
+            self._refuse(_Refusal(400, "websocket", "WebSockets are not spoken here"))
+            return
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
+        self.parser = HttpRequestParser(self)
+        self._unparsed = b"\r\n".join([*lines, b"", b""]) + bytes(rest) + bytes(self._unparsed)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {"connection": self}  # type: ignore[typeddict-item]  # ours
+        self._in_head = True
+        self._size = self._hosts = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._size += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        self._size += len(name) + len(value) + 4
+        if self._size > self._settings.header_max_bytes or len(self.headers) == FIELDS_MAX:
+            raise _too_large()
+        if not self._in_head:
+            return  # A trailer; the application has the headers already.
+        self.headers.append((name, value))
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"transfer-encoding":
+            if value.lower() != b"chunked" or self.parser.get_http_version() == "1.0":
+                raise _Refusal(400, "malformed", "the only transfer encoding here is chunked")
+        elif name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+            if not self.expect_100_continue:
+                raise _Refusal(417, "expectation", "the only expectation here is 100-continue")
+
+    def on_headers_complete(self) -> None:
+        is_connect = self.parser.get_method() == b"CONNECT"
+        if self.parser.should_upgrade() and not is_connect:
+            return
+        version = self.parser.get_http_version()
+        path, _, _ = self.url.partition(b"?")
+        if version not in {"1.0", "1.1"} or is_connect or not TARGET.fullmatch(self.url):
+            raise _Refusal(400, "malformed", "neither method, target and version of HTTP/1.1")
+        if self._hosts > 1 or (self._hosts == 0 and version == "1.1"):
+            raise _Refusal(400, "host", "HTTP/1.1 has the field Host exactly once")
+        if b"%" in path:
+            unquote_to_bytes(path).decode()
+        if version == "1.0":
+            self.expect_100_continue = False
+        super().on_headers_complete()
+        self.cycle.transport = self  # type: ignore[assignment]  # what it uses of one
+        self._read_due, self._is_idle, self._in_head = math.inf, False, False
+
+    def on_body(self, body: bytes) -> None:
+        self._framing = max(self._framing - len(body) - CHUNK_BYTES, 0)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._framing = 0
+        if not self._in_head:
+            super().on_message_complete()
+
+    def write(self, data: bytes) -> None:
+        """
+        Hold the head until the first event of the body, as ASGI asks; what follows goes through.
+        """
+        if self._held is None and not data.startswith(b"HTTP/1.1 100 "):
+            self._held = data
+        else:
+            self._flush(data)
+
+    def _flush(self, data: bytes = b"") -> None:
+        head, data = self._held, (self._held or b"") + data
+        if head:
+            self._held = b""
+            if self.is_receiving and self.cycle.keep_alive:
+                # What is left of the body will not be parsed.
+                self.cycle.keep_alive = False
+                data = data.replace(b"\r\n", b"\r\nconnection: close\r\n", 1)
+        if data and not self._is_ended:
+            self._written += len(data)
+            self.transport.write(data)
+
+    def close(self) -> None:
+        """
+        End after the running response, as its request or the response itself wants it.
+        """
+        self._flush()
+        if self.is_receiving:
+            self._linger()
+        else:
+            self._is_ended = True
+            self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """
+        Go on with the next request, or wait for it.
+        """
+        self.server_state.total_requests += 1
+        self._flush()
+        self._held = None
+        if self.is_receiving and not self._is_ended:
+            self.close()
+        if self.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._pending:
+            self._answer(self._pending)
+        else:
+            self._is_idle = not self._in_head
+            head, idle = self._settings.header_receive_seconds, self._settings.keep_alive_seconds
+            self._read_due = self.loop.time() + (idle if self._is_idle else head)
+            self._parse()
+
+    def _refuse(self, refusal: _Refusal) -> None:
+        """
+        Answer in the application's place, after the requests before this one.
+        """
+        cycle, self._unparsed = self.cycle, b""
+        if self.is_receiving:
+            # The application is told that nobody waits any more.
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started:
+                self._tell(refusal.args[1], None)
+                self.abort()
+                return
+        elif cycle is not None and not cycle.response_complete:
+            if cycle.more_body:
+                self.pipeline.popleft()
+                cycle.more_body = False
+            self._pending = refusal
+            return
+        self._answer(refusal)
+
+    def _answer(self, refusal: _Refusal) -> None:
+        status, reason, detail = refusal.args
+        request_id = self._tell(reason, status)
+        body = problem.body(status, instance=request_id, detail=detail)
+        head = [
+            *self.server_state.default_headers,
+            (b"content-type", problem.MEDIA_TYPE.encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", request_id.encode()),
+            (b"connection", b"close"),
+        ]
+        head += [(b"retry-after", b"1")] if status == HTTPStatus.SERVICE_UNAVAILABLE else []
+        lines = b"".join(b"%b: %b\r\n" % field for field in head)
+        self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + body)
+        self._linger()
+
+    def _linger(self) -> None:
+        """
+        Say that this is all, and read on for a while: closed at once, the client might be reset
+        before it has seen the answer (RFC 9112, 9.6).
+        """
+        self._is_ended, self._unparsed = True, b""
+        self._read_due = self.loop.time() + LINGER_SECONDS
+        self.transport.write_eof()
+        self.flow.resume_reading()
+
+    def _tell(self, reason: str, status: int | None) -> str:
+        """
+        Count and log a refusal; its request id.
+        """
+        request_id = uuid.uuid4().hex
+        self._process.refused[reason] += 1
+        fields = {"reason": reason, "status": status, "client": (self.client or ("",))[0]}
+        level = "info" if reason == "slow" else "warning"
+        line = {"request_id": request_id, **fields}
+        self._process.logs.line("connection_refused", level, line)
+        return request_id
+
+
+def _too_large() -> _Refusal:
+    return _Refusal(431, "headers", "the head of the request is too large")
+
+
+def _unacknowledged(transport: Transport) -> int:
+    """
+    Bytes that the kernel still holds for the peer; what it says is exact on Linux.
+    """
+    with suppress(OSError):
+        number = transport.get_extra_info("socket").fileno()
+        return int.from_bytes(fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    return 0
