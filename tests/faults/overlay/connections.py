@@ -4,9 +4,9 @@ Handlers for the faults of connections.
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Body, Request, Response
+from fastapi import Request, Response
 from starlette.responses import StreamingResponse
 
 from .chassis.fastapi import Router
@@ -35,21 +35,47 @@ async def unread() -> dict[str, bool]:
     return {"ok": True}
 
 
-@router.post("/late")
-async def late(request: Request) -> dict[str, int]:
-    """
-    Reads its body only after a while.
-    """
-    await asyncio.sleep(0.2)
-    return {"length": len(await request.body())}
-
-
 @router.post("/length")
 async def length(request: Request) -> dict[str, Any]:
     body = await request.body()
     return {"length": len(body), "headers": sorted(request.headers)}
 
 
-@router.post("/json")
-async def json(body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
-    return body
+waiting = asyncio.Event()
+
+
+@router.get("/hesitant")
+async def hesitant() -> Response:
+    """
+    Begins its answer long before the body.
+    """
+
+    async def stream() -> AsyncIterator[bytes]:
+        print("hesitating")
+        await waiting.wait()
+        yield b"at last"
+
+    return StreamingResponse(stream())
+
+
+@router.post("/hesitant")
+async def go_on() -> None:
+    waiting.set()
+
+
+@router.get("/broken")
+async def broken() -> Response:
+    """
+    Begins its answer and breaks before the body.
+    """
+
+    async def stream() -> AsyncIterator[bytes]:
+        raise RuntimeError("before the body")
+        yield b""
+
+    return StreamingResponse(stream())
+
+
+@router.head("/head")
+async def head() -> None:
+    return None

@@ -5,15 +5,10 @@ does not read.
 `docs/decisions/protocol.md` of the template says what of uvicorn this relies on, and why.
 """
 
-import fcntl
 import math
 import re
-import sys
-import termios
 import uuid
 from asyncio import Transport
-from contextlib import suppress
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -31,8 +26,6 @@ FIELDS_MAX = 100
 PART_BYTES = 4096
 # What each piece of a body may bring along: the length and the ends of a chunk.
 CHUNK_BYTES = 16
-# The least that a client has to read; Kestrel's MinResponseDataRate.
-READ_BYTES_PER_SECOND = 240
 # After a refusal: what is still read, so that the client sees the answer instead of a reset.
 LINGER_BYTES, LINGER_SECONDS = 512 * 1024, 1
 # The most that asyncio reads at once.
@@ -47,6 +40,9 @@ class _Refusal(Exception):  # noqa: N818  # raised through the parser, caught be
     """
 
 
+TOO_LARGE = 431, "headers", "the head of the request is too large"
+
+
 class Connection(HttpToolsProtocol):
     """
     A connection of either listener; `look` is called now and then and enforces its limits.
@@ -59,14 +55,12 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(**given)
         self._settings, self._process, self._max = settings, process, connections_max
-        self._read_due = self._write_due = math.inf
+        self._due = math.inf
         self._is_idle, self._in_head, self._is_ended = True, False, False
         self._unparsed: bytes | memoryview = b""
-        # Bytes of the message that is being parsed: beside its content, and of its fields.
-        self._framing = self._size = 0
-        self._hosts = 0
-        # Bytes written, taken by the client at the last look, discarded after the end.
-        self._written = self._taken = self._discarded = 0
+        # Bytes of the message that is being parsed, beside its content and of its fields; bytes
+        # thrown away at the end.
+        self._framing = self._size = self._discarded = self._hosts = 0
         # The head that waits for its body; None until there is one.
         self._held: bytes | None = None
         self._pending: _Refusal | None = None
@@ -90,34 +84,28 @@ class Connection(HttpToolsProtocol):
 
     def look(self, now: float) -> None:
         """
-        End what is over its limits at *now*, a time of the loop.
+        End what is over its limit at *now*, a time of the loop.
         """
-        unsent = self.transport.get_write_buffer_size()
-        seconds = self._settings.write_stall_seconds
-        taken = self._written - unsent - _unacknowledged(self.transport) if unsent else 0
-        if not unsent:
-            self._write_due = math.inf
-        elif self._write_due == math.inf or taken - self._taken > READ_BYTES_PER_SECOND * seconds:
-            self._taken, self._write_due = taken, now + seconds
-        elif now >= self._write_due:
-            self._tell("stalled", None)
-            self.abort()
-        if now >= self._read_due and not self._is_idle and not self._is_ended:
+        if now < self._due:
+            return
+        if self._is_idle or self._is_ended:
+            self._is_ended, self._due = True, math.inf
+            self.transport.close()
+        else:
             self._refuse(_Refusal(408, "slow", "the head of the request took too long"))
-        elif now >= self._read_due and not unsent:
-            self._process.refused["silent"] += self.cycle is None and self._is_idle
-            self.abort()
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn
         super().connection_made(transport)
-        self._read_due = self.loop.time() + self._settings.header_receive_seconds
+        self._due = self.loop.time() + self._settings.header_receive_seconds
         if len(self.connections) > 2 * self._max:
-            self.abort()  # Even answers are bounded.
+            self.abort()  # Those that linger are bounded, too.
         elif len(self.connections) > self._max:
             self._refuse(_Refusal(503, "connections", "too many connections"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if isinstance(exc, TimeoutError):
+            self._tell("stalled", None)
         # It refers back to this object through its scope.
         self.cycle = None  # type: ignore[assignment]  # as before the first request
 
@@ -131,26 +119,26 @@ class Connection(HttpToolsProtocol):
         self._parse()
         if self._is_idle:
             self._is_idle = False
-            self._read_due = self.loop.time() + self._settings.header_receive_seconds
+            self._due = self.loop.time() + self._settings.header_receive_seconds
 
     def _parse(self) -> None:
         """
         Parse what came in, as long as no request has to wait for another.
         """
-        while self._unparsed and not self.pipeline and not self._pending and not self._is_ended:
+        while self._unparsed and not (self.pipeline or self._pending or self._is_ended):
             rest = memoryview(self._unparsed)
             part, self._unparsed = rest[:PART_BYTES], rest[PART_BYTES:]
             self._framing += len(part)
             try:
                 self.parser.feed_data(part)
-                if self._framing > self._settings.header_max_bytes:
-                    raise _too_large()
             except HttpParserUpgrade as upgrade:
                 self._ignore_upgrade(part[upgrade.args[0] :])
-            except (HttpParserError, _Refusal) as error:
-                told = error if isinstance(error, _Refusal) else error.__context__
-                malformed = _Refusal(400, "malformed", "this is no valid HTTP")
-                self._refuse(told if isinstance(told, _Refusal) else malformed)
+            except HttpParserError as error:
+                told, malformed = error.__context__, (400, "malformed", "this is no valid HTTP")
+                self._refuse(told if isinstance(told, _Refusal) else _Refusal(*malformed))
+            else:
+                if self._framing > self._settings.header_max_bytes:
+                    self._refuse(_Refusal(*TOO_LARGE))
         if self._unparsed:
             self.flow.pause_reading()
 
@@ -158,8 +146,9 @@ class Connection(HttpToolsProtocol):
         """
         Parse the request again as if it asked for nothing; WebSockets can't be ignored.
         """
-        upgrades = [value.lower() for name, value in self.headers if name == b"upgrade"]
-        if any(b"websocket" in value for value in upgrades):
+        if any(
+            name == b"upgrade" and b"websocket" in value.lower() for name, value in self.headers
+        ):
             self._refuse(_Refusal(400, "websocket", "WebSockets are not spoken here"))
             return
         version = self.parser.get_http_version().encode()
@@ -170,7 +159,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {"connection": self}  # type: ignore[typeddict-item]  # ours
+        self.scope["extensions"] = {"connection": self}  # type: ignore[dict-item]  # ours
         self._in_head = True
         self._size = self._hosts = 0
 
@@ -182,37 +171,34 @@ class Connection(HttpToolsProtocol):
         name = name.lower()
         self._size += len(name) + len(value) + 4
         if self._size > self._settings.header_max_bytes or len(self.headers) == FIELDS_MAX:
-            raise _too_large()
+            raise _Refusal(*TOO_LARGE)
         if not self._in_head:
             return  # A trailer; the application has the headers already.
         self.headers.append((name, value))
         if name == b"host":
             self._hosts += 1
         elif name == b"transfer-encoding":
+            # In HTTP/1.0 it hides where the request ends (RFC 9112, 6.1).
             if value.lower() != b"chunked" or self.parser.get_http_version() == "1.0":
                 raise _Refusal(400, "malformed", "the only transfer encoding here is chunked")
         elif name == b"expect":
-            self.expect_100_continue = value.lower() == b"100-continue"
-            if not self.expect_100_continue:
+            self.expect_100_continue = self.parser.get_http_version() != "1.0"
+            if value.lower() != b"100-continue":
                 raise _Refusal(417, "expectation", "the only expectation here is 100-continue")
 
     def on_headers_complete(self) -> None:
-        is_connect = self.parser.get_method() == b"CONNECT"
+        is_connect, version = self.parser.get_method() == b"CONNECT", self.parser.get_http_version()
         if self.parser.should_upgrade() and not is_connect:
             return
-        version = self.parser.get_http_version()
-        path, _, _ = self.url.partition(b"?")
         if version not in {"1.0", "1.1"} or is_connect or not TARGET.fullmatch(self.url):
             raise _Refusal(400, "malformed", "neither method, target and version of HTTP/1.1")
         if self._hosts > 1 or (self._hosts == 0 and version == "1.1"):
-            raise _Refusal(400, "host", "HTTP/1.1 has the field Host exactly once")
-        if b"%" in path:
-            unquote_to_bytes(path).decode()
-        if version == "1.0":
-            self.expect_100_continue = False
+            raise _Refusal(400, "host", "the field Host is there exactly once")
+        if b"%" in self.url:
+            unquote_to_bytes(self.url.partition(b"?")[0]).decode()
         super().on_headers_complete()
         self.cycle.transport = self  # type: ignore[assignment]  # what it uses of one
-        self._read_due, self._is_idle, self._in_head = math.inf, False, False
+        self._due, self._is_idle, self._in_head = math.inf, False, False
 
     def on_body(self, body: bytes) -> None:
         self._framing = max(self._framing - len(body) - CHUNK_BYTES, 0)
@@ -233,20 +219,18 @@ class Connection(HttpToolsProtocol):
             self._flush(data)
 
     def _flush(self, data: bytes = b"") -> None:
-        head, data = self._held, (self._held or b"") + data
-        if head:
-            self._held = b""
+        if self._held:
+            data, self._held = self._held + data, b""
             if self.is_receiving and self.cycle.keep_alive:
                 # What is left of the body will not be parsed.
                 self.cycle.keep_alive = False
                 data = data.replace(b"\r\n", b"\r\nconnection: close\r\n", 1)
-        if data and not self._is_ended:
-            self._written += len(data)
+        if data:
             self.transport.write(data)
 
     def close(self) -> None:
         """
-        End after the running response, as its request or the response itself wants it.
+        End after the running response; the client may still be sending its body.
         """
         self._flush()
         if self.is_receiving:
@@ -262,56 +246,48 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         self._flush()
         self._held = None
-        if self.is_receiving and not self._is_ended:
-            self.close()
         if self.is_closing():
             return
         self.flow.resume_reading()
-        if self.pipeline:
+        if self.is_receiving:
+            self.close()
+        elif self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif self._pending:
             self._answer(self._pending)
         else:
             self._is_idle = not self._in_head
             head, idle = self._settings.header_receive_seconds, self._settings.keep_alive_seconds
-            self._read_due = self.loop.time() + (idle if self._is_idle else head)
+            self._due = self.loop.time() + (idle if self._is_idle else head)
             self._parse()
 
     def _refuse(self, refusal: _Refusal) -> None:
         """
         Answer in the application's place, after the requests before this one.
         """
-        cycle, self._unparsed = self.cycle, b""
-        if self.is_receiving:
-            # The application is told that nobody waits any more.
-            cycle.disconnected = True
-            cycle.message_event.set()
-            if cycle.response_started:
-                self._tell(refusal.args[1], None)
-                self.abort()
-                return
-        elif cycle is not None and not cycle.response_complete:
-            if cycle.more_body:
-                self.pipeline.popleft()
-                cycle.more_body = False
+        self._unparsed = b""
+        if self.cycle is None or self.cycle.response_complete:
+            self._answer(refusal)
+        elif not self.cycle.more_body:
             self._pending = refusal
-            return
-        self._answer(refusal)
+        elif self.pipeline or self.cycle.response_started:
+            self._tell(refusal.args[1], None)
+            self.abort()
+        else:
+            # The application learns that nobody waits any more.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self._answer(refusal)
 
     def _answer(self, refusal: _Refusal) -> None:
         status, reason, detail = refusal.args
         request_id = self._tell(reason, status)
         body = problem.body(status, instance=request_id, detail=detail)
-        head = [
-            *self.server_state.default_headers,
-            (b"content-type", problem.MEDIA_TYPE.encode()),
-            (b"content-length", b"%d" % len(body)),
-            (b"x-request-id", request_id.encode()),
-            (b"connection", b"close"),
-        ]
-        head += [(b"retry-after", b"1")] if status == HTTPStatus.SERVICE_UNAVAILABLE else []
-        lines = b"".join(b"%b: %b\r\n" % field for field in head)
-        self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + body)
+        fields = f"content-type: {problem.MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
+        fields += f"x-request-id: {request_id}\r\nconnection: close\r\n"
+        fields += "retry-after: 1\r\n\r\n" if reason == "connections" else "\r\n"
+        dated = b"".join(b"%b: %b\r\n" % field for field in self.server_state.default_headers)
+        self.transport.write(STATUS_LINE[status] + dated + fields.encode() + body)
         self._linger()
 
     def _linger(self) -> None:
@@ -320,7 +296,7 @@ class Connection(HttpToolsProtocol):
         before it has seen the answer (RFC 9112, 9.6).
         """
         self._is_ended, self._unparsed = True, b""
-        self._read_due = self.loop.time() + LINGER_SECONDS
+        self._due = self.loop.time() + LINGER_SECONDS
         self.transport.write_eof()
         self.flow.resume_reading()
 
@@ -328,24 +304,8 @@ class Connection(HttpToolsProtocol):
         """
         Count and log a refusal; its request id.
         """
-        request_id = uuid.uuid4().hex
+        request_id, client = uuid.uuid4().hex, (self.client or ("",))[0]
         self._process.refused[reason] += 1
-        fields = {"reason": reason, "status": status, "client": (self.client or ("",))[0]}
-        level = "info" if reason == "slow" else "warning"
-        line = {"request_id": request_id, **fields}
-        self._process.logs.line("connection_refused", level, line)
+        line = {"request_id": request_id, "reason": reason, "status": status, "client": client}
+        self._process.logs.line("connection_refused", "warning", line)
         return request_id
-
-
-def _too_large() -> _Refusal:
-    return _Refusal(431, "headers", "the head of the request is too large")
-
-
-def _unacknowledged(transport: Transport) -> int:
-    """
-    Bytes that the kernel still holds for the peer; what it says is exact on Linux.
-    """
-    with suppress(OSError):
-        number = transport.get_extra_info("socket").fileno()
-        return int.from_bytes(fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    return 0

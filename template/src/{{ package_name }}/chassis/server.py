@@ -5,8 +5,10 @@ uvicorn, embedded: our own sockets and signals, one event loop for both listener
 import asyncio
 import contextlib
 import errno
+import math
 import resource
 import socket
+import sys
 from functools import partial
 
 import uvicorn
@@ -49,7 +51,7 @@ def bind(settings: Settings, name: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         # It listens at once: two processes may bind one port as long as neither listens.
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        bound = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         code, event = Exit.CONFIGURATION, "port_not_bindable"
         action = f"use a port above 1023 and an address of this machine: {variable(name)}, APP_HOST"
@@ -57,6 +59,11 @@ def bind(settings: Settings, name: str) -> socket.socket:
             code, event = Exit.UNAVAILABLE, "port_in_use"
             action = f"stop who holds it (`ss -ltnp` tells), or set {variable(name)}"
         raise StartupError(code, event, cause=str(error), action=action) from error
+    if sys.platform == "linux":
+        # Connections inherit it: the kernel cuts those whose peer takes nothing for so long.
+        limit = math.ceil(settings.write_stall_seconds * 1000)
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
+    return bound
 
 
 class Server(uvicorn.Server):
