@@ -40,6 +40,7 @@ def _start(start_in: Callable[..., Any], project: Path) -> Callable[..., Any]:
         # Calls to other services have less time than a request: a rule.
         shares = {"out_total_seconds": 0.8, "out_attempt_seconds": 0.4, "out_connect_seconds": 0.2}
         deadline = settings.get("request_deadline_seconds", 10)
+        shares["header_receive_seconds"] = 0.5
         limits = {name: share * deadline for name, share in shares.items() if deadline < 10}
         return start_in(project, *arguments, **limits | settings)
 

@@ -48,7 +48,10 @@ class Admin:
         checks = GaugeMetricFamily("app_check_up", "1 if the check passes.", labels=["check"])
         for name, result in self._health.checks.items():
             checks.add_metric([name], result == "pass")
-        yield from (errors, checks)
+        refused = CounterMetricFamily("app_connections_refused", "Before it.", labels=["reason"])
+        for reason, count in self._process.refused.items():
+            refused.add_metric([reason], count)
+        yield from (errors, checks, refused)
         ready, logs = self._health.ready() != "fail", self._process.logs
         yield GaugeMetricFamily("app_ready", "1 if ready for requests.", ready)
         left = len(self._process.abandoned)

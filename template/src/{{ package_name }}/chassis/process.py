@@ -40,6 +40,8 @@ class Process:
         self.telemetry: Sequence[Telemetry] = ()
         self.flush_seconds = 0.0
         self.errors: Counter[str] = Counter()
+        # Connections and requests that were answered or cut before the application saw them.
+        self.refused: Counter[str] = Counter()
         self.in_flight = 0
         self.ready = self.stopping = False
         self.stop, self.closing = asyncio.Event(), asyncio.Event()

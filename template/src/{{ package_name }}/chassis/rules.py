@@ -62,6 +62,7 @@ RULES = (
     Rule("out_total_seconds < request_deadline_seconds", "a failed call must still be answered"),
     Rule("request_deadline_seconds < lb_response_seconds", "answer before the load balancer does"),
     Rule("request_deadline_seconds <= grace_seconds", "a request must end while the process stops"),
+    Rule("header_receive_seconds < request_deadline_seconds", "the head is the least of a request"),
     Rule("request_deadline_seconds < watchdog_seconds", "a slow request is no stuck event loop"),
     Rule("lb_idle_seconds < keep_alive_seconds", "the load balancer reuses what is still open"),
     Rule(

@@ -2,15 +2,21 @@
 uvicorn, embedded: our own sockets and signals, one event loop for both listeners.
 """
 
+import asyncio
 import contextlib
 import errno
+import math
+import resource
 import socket
+import sys
+from functools import partial
 
 import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from .asgi import App
 from .exits import Exit
+from .process import Process
 from .protocol import Connection
 from .rules import variable
 from .settings import Settings
@@ -20,6 +26,10 @@ __all__ = ["Server", "StartupError", "behind_proxies", "bind"]
 
 # More makes a flood of errors when file descriptors run out: asyncio tries that often at once.
 BACKLOG = 256
+# How often connections are looked at; their limits are exact to that.
+LOOK_SECONDS = 0.25
+# Files, outbound connections, and the admin port.
+OTHER_DESCRIPTORS = 1024
 
 
 class StartupError(Exception):
@@ -53,6 +63,10 @@ def bind(settings: Settings, name: str) -> socket.socket:
     # asyncio does it only for sockets that name their protocol. Without it, an answer in two parts
     # waits 40 ms for the client's acknowledgement of the first.
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if sys.platform == "linux":
+        # Connections inherit it: the kernel cuts those whose peer takes nothing for so long.
+        limit = math.ceil(settings.write_stall_seconds * 1000)
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
     return bound
 
 
@@ -71,11 +85,16 @@ class Server(uvicorn.Server):
     A uvicorn server that leaves signals to us; `should_exit` ends it within the time of grace.
     """
 
-    def __init__(self, app: App, settings: Settings) -> None:
+    def __init__(
+        self, app: App, settings: Settings, process: Process, *, connections_max: int | None = None
+    ) -> None:
+        most = connections_max or settings.connections_max
+        http = partial(Connection, settings=settings, process=process, connections_max=most)
+        _allow_descriptors(2 * most + OTHER_DESCRIPTORS)
         super().__init__(
             uvicorn.Config(
                 app,
-                http=Connection,
+                http=http,  # type: ignore[arg-type]  # it is only called
                 ws="none",
                 backlog=BACKLOG,
                 log_config=None,
@@ -84,13 +103,35 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
                 # Context variables of one request must not reach the next on its connection.
                 reset_contextvars=True,
-                timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]  # a float works
-                timeout_graceful_shutdown=settings.grace_seconds,  # type: ignore[arg-type]  # so here
+                timeout_graceful_shutdown=settings.grace_seconds,  # type: ignore[arg-type]  # a float works
             )
         )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._look()
+
+    def _look(self) -> None:
+        """
+        One timer for all connections, until the process ends.
+        """
+        loop = asyncio.get_running_loop()
+        for connection in tuple(self.server_state.connections):
+            connection.look(loop.time())  # type: ignore[union-attr]  # each is one of ours
+        loop.call_later(LOOK_SECONDS, self._look)
 
     def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
         """
         Nothing: `Process` owns the signals.
         """
         return contextlib.nullcontext()
+
+
+def _allow_descriptors(count: int) -> None:
+    """
+    Each connection takes one, and the usual limit of 1024 may be raised by anybody.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

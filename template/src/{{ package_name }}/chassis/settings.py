@@ -66,6 +66,14 @@ class Settings(BaseSettings):
     """While the event loop is later than this, requests are answered with 503."""
     trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
     """Networks whose X-Forwarded-For and X-Forwarded-Proto count, such as ["10.0.0.0/8"]."""
+    header_receive_seconds: Seconds = 5
+    """A client that takes longer to send the head of a request is answered with 408."""
+    write_stall_seconds: Seconds = 10
+    """A client that reads nothing of its answer for this long is disconnected."""
+    header_max_bytes: Annotated[int, Field(ge=1024)] = 16_384
+    """A larger head of a request is answered with 431, and so are more than 100 fields."""
+    connections_max: Annotated[int, Field(ge=1)] = 4096
+    """A connection beyond this number is answered with 503."""
     body_max_bytes: Annotated[int, Field(ge=0)] = 1_048_576
     """A larger request body is answered with 413."""
     keep_alive_seconds: Seconds = 75

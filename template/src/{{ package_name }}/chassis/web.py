@@ -23,6 +23,8 @@ from .ticker import Ticker
 
 __all__ = ["Compose", "Web", "run"]
 
+# Enough for probes and scrapes, and out of reach for the crowd at the public port.
+ADMIN_CONNECTIONS_MAX = 64
 log = get_logger()
 
 
@@ -67,7 +69,8 @@ async def _main(
     health = Health(process, settings)
     ticker = Ticker()
     admin = Admin(process=process, health=health, ticker=ticker, unknown=len(loaded.unknown))
-    process.supervise("admin", lambda: Server(admin, settings).serve([private]))
+    private_server = Server(admin, settings, process, connections_max=ADMIN_CONNECTIONS_MAX)
+    process.supervise("admin", lambda: private_server.serve([private]))
 
     # Open what the service holds open.
     async with compose(settings) as web:
@@ -85,7 +88,7 @@ async def _main(
         app = behind_proxies(envelope, settings)
         for receiver in process.telemetry:
             app = receiver.wrap(app, probes)
-        server = Server(app, settings)
+        server = Server(app, settings, process)
         serving = process.supervise("public", lambda: server.serve([public]))
         while not server.started:  # noqa: ASYNC110  # uvicorn sets a flag, no event
             await asyncio.sleep(0.01)
