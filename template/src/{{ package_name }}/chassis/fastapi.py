@@ -13,19 +13,16 @@ from typing import Any
 from urllib.parse import unquote
 
 import orjson
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi._compat import ModelField, Undefined, field_annotation_is_sequence
-from fastapi.datastructures import DefaultPlaceholder
-from fastapi.dependencies import utils as solving
-from fastapi.dependencies.models import Dependant
+from fastapi import APIRouter, FastAPI, Request, Response, routing
+from fastapi._compat import ModelField, field_annotation_is_sequence
+from fastapi.dependencies import models, utils
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute, iter_route_contexts, serialize_response
-from fastapi.routing import _effective_route_context_var as inclusion
 from fastapi.security import APIKeyQuery
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import PydanticUndefined, from_json, to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from . import problem
 from .asgi import App, Receive, Scope, Send
@@ -37,14 +34,12 @@ _PROBLEM = {"description": "Problem details (RFC 9457).", "content": _CONTENT}
 _JSON = re.compile(rb'application/([\w.-]+\+)?json( *; *charset=("utf-8"|utf-8))?', re.IGNORECASE)
 # What is no percent-encoding, and NUL, which no text in PostgreSQL can hold.
 _BAD_TARGET = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00|[^\x01-\x7f]")
-_BODILESS = {"GET", "HEAD", "DELETE", "OPTIONS", "TRACE"}
-_GIVEN = {"path": "path_params", "query": "query_params", "header": "headers", "cookie": "cookies"}
-# What a function may ask of FastAPI that `_solve` doesn't know.
-_MORE = set(Dependant.__slots__) - {
-    *(*(f"{kind}_params" for kind in (*_GIVEN, "body")), "request_param_name", "dependencies"),
-    *("name", "call", "path", "scope", "use_cache"),
-}
-_DUMP = ["include", "exclude", "by_alias", "exclude_unset", "exclude_defaults", "exclude_none"]
+# What an operation takes, and where it is in a request.
+_GIVEN = {f"{name}_params": f"{name}_params" for name in ("path", "query")}
+_GIVEN |= {"header_params": "headers", "cookie_params": "cookies"}
+_PLAIN = {"request_param_name", "dependencies", "name", "call", "path", "scope", "use_cache"}
+# What a function may ask of FastAPI that the short way doesn't know.
+_MORE = set(models.Dependant.__slots__) - _PLAIN - {*_GIVEN, "body_params"}
 
 
 class RequestModel(BaseModel):
@@ -57,7 +52,7 @@ class RequestModel(BaseModel):
     )
 
 
-class StrictRoute(APIRoute):
+class StrictRoute(routing.APIRoute):
     """
     Refuses a request that is not exactly right, and answers the usual operation by a short way.
 
@@ -71,31 +66,26 @@ class StrictRoute(APIRoute):
         """
         FastAPI asks for one more handler where a router is included.
         """
-        route: Any = inclusion.get() or self
+        route: Any = routing._effective_route_context_var.get() or self  # noqa: SLF001
         parts = list(_walk(route.dependant))
         body = route.body_field and route.body_field.field_info
-        is_bodiless = body is None and route.methods <= _BODILESS
         takes_json = getattr(body, "media_type", "").endswith("json")
         for part in parts if takes_json else ():
             part.body_params[:] = map(_JSONField.of, part.body_params)
-        check = partial(_check_target, _query_names(parts), is_open=self.takes_any_query)
+        known = _query_names(parts)
         handle, provider = super().get_route_handler(), route.dependency_overrides_provider
-        options = {name: getattr(route, f"response_model_{name}") for name in _DUMP}
-        is_usual = (
-            all(map(_is_usual, parts))
-            and (takes_json or body is None)
-            and route.response_field
-            and isinstance(route.response_class, DefaultPlaceholder)
-        )
+        start = "response_model_"
+        options = {
+            key[len(start) :]: vars(route)[key] for key in vars(route) if key.startswith(start)
+        }
+        is_usual = (takes_json or body is None) and _is_usual(route, parts)
 
         async def check_and_handle(request: Request) -> Response:
-            check(request)
+            _check_target(request, known, is_open=self.takes_any_query)
             if takes_json:
                 await _read_json(request)
-            elif is_bodiless:
-                _check_no_body(request)
             if is_usual and not (provider and provider.dependency_overrides):
-                return await _answer(route, request, options)
+                return await _answer(route, options, request)
             return await handle(request)
 
         return check_and_handle
@@ -146,19 +136,16 @@ def _shortcut(router: APIRouter) -> App:
     Find at once what the router would find, too, but only by matching each route twice.
     """
     search, routes = router.middleware_stack, []
-    for route in iter_route_contexts(router.routes):
+    for route in routing.iter_route_contexts(router.routes):
         if not isinstance(route.original_route, StrictRoute):
             break
-        found = {"router": router, "route": route.original_route, "endpoint": route.endpoint}
-        routes.append((route.path_regex, route.methods, route.param_convertors, route.app, found))
+        routes.append((route.matches, route.app, route.original_route))
 
     async def find(scope: Scope, receive: Receive, send: Send) -> None:
-        for regex, methods, convertors, app, found in routes:
-            match = scope["type"] == "http" and regex.match(scope["path"])
-            if match and scope["method"] in methods and not scope.get("root_path"):
-                texts = match.groupdict().items()
-                values = {name: convertors[name].convert(text) for name, text in texts}
-                scope.update(found, path_params=values)
+        for matches, app, route in routes:
+            match, found = matches(scope)
+            if match is Match.FULL:
+                scope.update(found, router=router, route=route)
                 await app(scope, receive, send)
                 return
         await search(scope, receive, send)
@@ -194,125 +181,122 @@ class _JSONField(ModelField):
         return set(re.findall(r'"([^"]+)": {', schema))
 
 
-async def _answer(route: Any, request: Request, options: dict[str, Any]) -> Response:
+async def _answer(route: Any, options: dict[str, Any], request: Request) -> Response:
     """
-    What FastAPI's handler does, for usual operations.
+    What FastAPI's handler does, in its order, for usual operations.
     """
     errors: list[Any] = []
-    values = await _solve(route, route.dependant, request, {}, errors)
+    solved: dict[Any, Any] = {}
+    body = getattr(request, "_json", PydanticUndefined)
+
+    async def solve(part: Any) -> dict[str, Any]:
+        values = {part.request_param_name: request}
+        for sub in part.dependencies:
+            before = len(errors)
+            arguments = await solve(sub)
+            if len(errors) == before:
+                if sub.call not in solved:
+                    solved[sub.call] = await sub.call(**arguments)
+                values[sub.name] = solved[sub.call]
+        for kind, given in _GIVEN.items():
+            if fields := getattr(part, kind):
+                found, wrong = utils.request_params_to_args(fields, getattr(request, given))
+                values |= found
+                errors.extend(wrong)
+        if fields := part.body_params:
+            found, wrong = await utils.request_body_to_args(fields, body, route._embed_body_fields)  # noqa: SLF001
+            values |= found
+            errors.extend(wrong)
+        # Where there is no name, nobody asked for it.
+        values.pop(None, None)
+        return values
+
+    values = await solve(route.dependant)
     if errors:
-        raise RequestValidationError(errors, body=getattr(request, "_json", None))
+        raise RequestValidationError(errors, body=body)
     answer = await route.endpoint(**values)
     if isinstance(answer, Response):
         return answer
-    content = await serialize_response(
+    content = await routing.serialize_response(
         field=route.response_field, response_content=answer, dump_json=True, **options
     )
     return Response(content, route.status_code or 200, media_type="application/json")
 
 
-async def _solve(
-    route: Any, part: Any, request: Request, solved: dict[Any, Any], errors: list[Any]
-) -> dict[str, Any]:
+def _is_usual(route: Any, parts: list[models.Dependant]) -> bool:
     """
-    The arguments of a function, in FastAPI's order: dependencies, parameters, body.
+    ...
     """
-    values = {}
-    for sub in part.dependencies:
-        before = len(errors)
-        arguments = await _solve(route, sub, request, solved, errors)
-        if len(errors) == before:
-            if sub.call not in solved:
-                solved[sub.call] = await sub.call(**arguments)
-            values[sub.name] = solved[sub.call]
-    values.pop(None, None)
-    for kind, given in _GIVEN.items():
-        if fields := getattr(part, f"{kind}_params"):
-            found, wrong = solving.request_params_to_args(fields, getattr(request, given))
-            values |= found
-            errors += wrong
-    if part.body_params:
-        body = getattr(request, "_json", Undefined)
-        found, wrong = await solving.request_body_to_args(
-            part.body_params, body, route._embed_body_fields
-        )
-        values |= found
-        errors += wrong
-    if part.request_param_name:
-        values[part.request_param_name] = request
-    return values
+    calls = [part.call for part in parts]
+    return (
+        route.response_field is not None
+        and not isinstance(route.response_class, type)
+        and all(iscoroutinefunction(call) and unwrap(call) is call for call in calls)
+        and all(part.use_cache and not any(getattr(part, name) for name in _MORE) for part in parts)
+    )
 
 
-def _is_usual(part: Dependant) -> bool:
-    is_plain = iscoroutinefunction(part.call) and unwrap(part.call) is part.call
-    return is_plain and part.use_cache and not any(getattr(part, name) for name in _MORE)
-
-
-def _walk(part: Dependant) -> Iterator[Dependant]:
+def _walk(part: models.Dependant) -> Iterator[models.Dependant]:
     yield part
     for sub in part.dependencies:
         yield from _walk(sub)
 
 
-def _query_names(parts: list[Dependant]) -> dict[str, bool]:
+def _query_names(parts: list[models.Dependant]) -> dict[str, bool]:
     """
     The query parameters of an operation, and whether each may be repeated.
     """
     known = {part.call.model.name: False for part in parts if isinstance(part.call, APIKeyQuery)}
     for part in parts:
-        for field in solving._get_flat_fields_from_params(part.query_params):
+        for field in utils._get_flat_fields_from_params(part.query_params):  # noqa: SLF001
             is_list = field_annotation_is_sequence(field.field_info.annotation)
-            known |= {name: is_list for _, name in solving._get_param_aliases(field)}
+            known |= {name: is_list for _, name in utils._get_param_aliases(field)}  # noqa: SLF001
     return known
 
 
-def _check_target(known: dict[str, bool], request: Request, *, is_open: bool) -> None:
+def _check_target(request: Request, known: dict[str, bool], *, is_open: bool) -> None:
     """
     Refuse what is no percent-encoded UTF-8, and unknown or repeated query parameters.
     """
     query = request.scope["query_string"]
     target = request.scope.get("raw_path", b"") + b"?" + query
     if b"%" in target or not target.isascii():
-        # Where bytes are no UTF-8, the replacement character stands for them.
-        if _BAD_TARGET.search(target) or "\ufffd" in unquote(target.decode()):
-            raise HTTPException(400, "The path or the query is no percent-encoded UTF-8.")
+        _check_encoding(target)
     counts = Counter(name for name, _ in request.query_params.multi_items()) if query else {}
-    errors = [
-        {"type": "repeated", "loc": ("query", name), "msg": "Give this parameter once"}
-        for name in counts
-        if counts[name] > 1 and known.get(name) is False
-    ]
-    if not is_open and counts.keys() - known.keys():
-        errors.append({"type": "unknown", "loc": ("query",), "msg": "A parameter is unknown"})
-    if errors:
-        raise RequestValidationError(errors)
+    for name, count in counts.items():
+        if name not in known and not is_open:
+            raise _invalid("unknown", "There is an unknown parameter", "query")
+        if count > 1 and not known.get(name, True):
+            raise _invalid("repeated", "Give this parameter once", "query", name)
 
 
-def _check_no_body(request: Request) -> None:
-    headers = dict(request.scope["headers"])
-    if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
-        raise HTTPException(400, "A body has no meaning here.")
+def _check_encoding(target: bytes) -> None:
+    # Where decoded bytes are no UTF-8, the replacement character stands.
+    if _BAD_TARGET.search(target) or "\ufffd" in unquote(target.decode()):
+        raise HTTPException(400, "The path or the query is no percent-encoded UTF-8.")
 
 
 async def _read_json(request: Request) -> None:
     """
     Leave the parsed body where Starlette would, so that FastAPI and `Request.json` find it.
     """
-    headers = dict(request.scope["headers"])
     try:
         body = await request.body()
     except ClientDisconnect:
         raise HTTPException(400, "The body is not complete.") from None
-    if not body:
-        return
+    headers = dict(request.scope["headers"])
     is_json = _JSON.fullmatch(headers.get(b"content-type", b""))
-    if not is_json or b"content-encoding" in headers:
+    if body and (not is_json or b"content-encoding" in headers):
         raise HTTPException(415, "Send JSON in UTF-8, without a content coding.")
     try:
-        request._json = _parse(body)
+        if body:
+            request._json = _parse(body)  # noqa: SLF001
     except ValueError as error:
-        wrong = {"type": "json_invalid", "loc": ("body",), "msg": f"Invalid JSON: {error}"}
-        raise RequestValidationError([wrong]) from None
+        raise _invalid("json_invalid", f"Invalid JSON: {error}", "body") from None
+
+
+def _invalid(kind: str, told: str, *place: str) -> RequestValidationError:
+    return RequestValidationError([{"type": kind, "loc": place, "msg": told}])
 
 
 def _parse(body: bytes) -> Any:
@@ -336,13 +320,11 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
     if error.status_code == 405:
         # Starlette names the methods of one route; others may have the same path.
-        routes = [
-            (route.path_regex, route.methods) for route in iter_route_contexts(request.app.routes)
-        ]
-        methods = {
-            name for regex, names in routes if regex.match(request.scope["path"]) for name in names
-        }
-        headers["Allow"] = ", ".join(sorted(methods))
+        routes = routing.iter_route_contexts(request.app.routes)
+        same = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+        headers["Allow"] = ", ".join(
+            sorted({name for route in same for name in route.methods or ()})
+        )
     return _problem(error.status_code, headers, detail=error.detail)
 
 
