@@ -26,6 +26,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from . import wire
 from .chassis import process
 from .chassis.asgi import Receive, Scope, Send
 from .chassis.fastapi import RequestModel, Router, create_api
@@ -281,7 +282,7 @@ async def _text(request: Any) -> PlainTextResponse:
 
 
 def api(*, docs: bool = False) -> FastAPI:
-    return create_api(router, docs=docs)
+    return create_api(router, wire.router, wire.lenient, docs=docs)
 
 
 async def _middleware(request: Request, go_on: Any) -> Response:

@@ -359,6 +359,7 @@ def _located(item: dict[str, Any]) -> dict[str, str]:
     told, (source, *place) = item["msg"], item["loc"]
     if item["type"] == "union_tag_invalid":
         told = f"Input tag should be one of {item['ctx']['expected_tags']}"
-    if item["type"] == "extra_forbidden":
+    # Where `_JSONField` speaks, there is no input, and the unknown name is gone.
+    if item["type"] == "extra_forbidden" and "input" in item:
         place = place[:-1]
     return {"detail": told, "in": source, "pointer": "".join(f"/{part}" for part in place)}
