@@ -202,6 +202,7 @@ def test_content_type(service: Any, headers: dict[str, str], status: int) -> Non
         "filters?size=1&size=2",
         "filters?tags=a",
         "lenient?size=1&size=2&canary=1",
+        "lenient/filters?canary=1",
     ],
 )
 def test_query(service: Any, path: str) -> None:

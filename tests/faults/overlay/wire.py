@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import Body, Depends, Header, Query, Security
 from fastapi.security import APIKeyQuery
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from .chassis import problem
 from .chassis.fastapi import AnyQueryRoute, RequestModel, Router
@@ -29,14 +29,19 @@ class Whole(RequestModel):
     share: float = 0
     when: datetime | None = None
     who: UUID | None = None
-    parts: list[Part] = []
-    by_name: dict[str, Part] = {}
+    parts: tuple[Part, ...] = ()
+    by_name: dict[str, Part] | None = None
     anything: Any = None
 
 
 class Filters(BaseModel):
     size: int = 1
-    tags: list[str] = Field(default=[], alias="tag")
+    tags: tuple[str, ...] = Field(default=(), alias="tag")
+
+
+class OnlyFilters(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    size: int = 1
 
 
 async def paging(limit: int = 10) -> int:
@@ -97,6 +102,11 @@ async def put_path(text: str, number: Annotated[int, Body()]) -> str:
 @lenient.get("")
 async def any_query(size: int = 1) -> int:
     return size
+
+
+@lenient.get("/filters")
+async def only_filters(filters: Annotated[OnlyFilters, Query()]) -> int:
+    return filters.size
 
 
 @router.get("/unavailable/{status}")

@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from . import problem
-from .asgi import App, Receive, Scope, Send
+from .asgi import Receive, Scope, Send
 
 __all__ = ["AnyQueryRoute", "RequestModel", "Router", "create_api"]
 
@@ -131,11 +131,12 @@ def create_api(*routers: APIRouter, docs: bool = False) -> FastAPI:
     return app
 
 
-def _shortcut(router: APIRouter) -> App:
+def _shortcut(router: APIRouter) -> Any:
     """
     Find at once what the router would find, too, but only by matching each route twice.
     """
-    search, routes = router.middleware_stack, []
+    search = router.middleware_stack
+    routes: list[Any] = []
     for route in routing.iter_route_contexts(router.routes):
         if not isinstance(route.original_route, StrictRoute):
             break
