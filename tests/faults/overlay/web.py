@@ -26,7 +26,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from . import connections, flood, limits, outbound, overload, telemetry
+from . import connections, flood, limits, outbound, overload, telemetry, wire
 from .chassis import flood as chassis_flood
 from .chassis import logs, process
 from .chassis.asgi import Receive, Scope, Send
@@ -286,8 +286,9 @@ async def _text(request: Any) -> PlainTextResponse:
 
 
 def api(*, docs: bool = False) -> FastAPI:
-    parts = [connections, flood, limits, outbound, overload, telemetry]
-    return create_api(router, *(part.router for part in parts), docs=docs)
+    parts = [connections, flood, limits, outbound, overload, telemetry, wire]
+    routers = [part.router for part in parts]
+    return create_api(router, *routers, wire.lenient, docs=docs)
 
 
 async def _middleware(request: Request, go_on: Any) -> Response:

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["CURRENT", "Limited", "Limits", "until_draining"]
+__all__ = ["CURRENT", "Current", "Limits", "until_draining"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,20 +36,34 @@ class Limits:
         return handler
 
 
-class Limited(Protocol):
+class Current:
     """
-    A request, as far as its limits go; any application may call *limit* before it waits.
+    What an application may tell of the request that it works on, and ask.
+
+    This one is there where no envelope is, as in a test of the application alone.
     """
 
-    closing: asyncio.Event
-    reason: str | None
+    # The template of its path, for the log and the metrics.
+    route = ""
+    # Why the answer is not the application's own.
+    reason: str | None = None
     # False while a thread does the work: its task keeps the thread's place until it is done.
-    is_cancellable: bool
+    is_cancellable = True
 
-    def limit(self, limits: Limits) -> None: ...
+    @property
+    def closing(self) -> asyncio.Event:
+        """
+        Set after the drain.
+        """
+        return asyncio.Event()
+
+    def limit(self, limits: Limits) -> None:
+        """
+        Put what the route declares in the place of the settings; call it before waiting.
+        """
 
 
-CURRENT: ContextVar[Limited] = ContextVar("request")
+CURRENT: ContextVar[Current] = ContextVar("request", default=Current())  # noqa: B039  # never read
 
 
 async def until_draining(items: AsyncIterator[T]) -> AsyncIterator[T]:

@@ -13,7 +13,7 @@ from structlog.contextvars import bind_contextvars
 from . import problem
 from .asgi import App, Message, Receive, Scope, Send, respond
 from .deadline import DEADLINE
-from .limits import CURRENT, Limits
+from .limits import CURRENT, Current, Limits
 from .traceparent import TRACEPARENT
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class TooLarge(BaseException):
     """
 
 
-class Request:
+class Request(Current):
     """
     Stands between server and application; whoever ends it first, ends it once.
     """
@@ -62,16 +62,13 @@ class Request:
         self._envelope, self._process = envelope, envelope.process
         self._process.in_flight += 1
         self._scope, self._receive, self._send = scope, receive, send
-        self.closing = self._process.closing
         self._started = time.monotonic()
         self._announced = int(headers.get(b"content-length", 0))
         self._body_max, self._limits = envelope.settings.body_max_bytes, Limits()
         self._status = self._bytes_in = self._bytes_out = 0
-        self.reason: str | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._has_ended = self._is_reading = False
         self.is_over = self.is_too_large = False
-        self.is_cancellable = True
 
     async def run(self, app: App) -> None:
         """
@@ -122,11 +119,8 @@ class Request:
         await respond(self._pass_on, status, problem.body(status), problem.MEDIA_TYPE, **named)
 
     @property
-    def route(self) -> str:
-        """
-        The template of the path, as far as it is known; never the path itself.
-        """
-        return getattr(self._scope.get("route"), "path", "")
+    def closing(self) -> asyncio.Event:
+        return self._process.closing
 
     def end(self) -> None:
         """
@@ -140,7 +134,8 @@ class Request:
             self._timer.cancel()
         seconds = time.monotonic() - self._started
         method, status = self._scope["method"], self._status
-        route = self.route
+        # Starlette leaves its route there; the path itself is no label.
+        route = self.route or getattr(self._scope.get("route"), "path", "")
         self._envelope.observe(method, route, status, seconds)
         fields = {
             "method": method,
