@@ -137,7 +137,8 @@ def test_slow_clients(start: Start, kind: str) -> None:
     if soft < 1200:
         resource.setrlimit(resource.RLIMIT_NOFILE, (1200, hard))
     first, again, limit = SLOW[kind]
-    service = start(**LIMITS)
+    # Five hundred requests at once may be too much for it: refused, they would be idle, not slow.
+    service = start(**LIMITS, shed_lag_seconds=60)
     usual = sockets(service)
 
     with contextlib.ExitStack() as stack, healthy_client(service) as took:
@@ -555,8 +556,8 @@ def test_too_many_connections(start: Start) -> None:
 
 def test_head_waits_for_the_body(start: Start) -> None:
     """
-    The head of an answer leaves with the first piece of its body, in one write, and at the end if
-    there is none.
+    The head of an answer leaves with the first piece of its body, in one write, or at the end if
+    it has none; if the application fails before the body, no head pretends that all is well.
     """
     service = start()
 
@@ -569,6 +570,6 @@ def test_head_waits_for_the_body(start: Start) -> None:
         service.get("/connections/hesitant", method="POST")
         client.settimeout(10)
         assert status(client.recv(65536)) == 200
-    assert status(talk(service, b"GET /connections/broken HTTP/1.1\r\nHost: a\r\n\r\n")) == 200
+    assert talk(service, b"GET /connections/broken HTTP/1.1\r\nHost: a\r\n\r\n") == b""
     head = b"HEAD /connections/head HTTP/1.1\r\nHost: a\r\n\r\n"
     assert talk(service, head + OK).count(b"HTTP/1.1 200 ") == 2

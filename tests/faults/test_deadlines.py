@@ -228,6 +228,22 @@ def test_route_declares_its_body_limit(start: Start, *, chunked: bool) -> None:
     assert statuses("/limits/small", 10, 11) == [200, 413]
 
 
+def test_declared_limits_are_shown(project: Path, uv: Callable[..., Any]) -> None:
+    """
+    `config show` and the API document say what routes declare.
+    """
+    shown = uv("run", "order-desk", "config", "show", cwd=project).stdout
+    document = json.loads(uv("run", "order-desk", "openapi", cwd=project).stdout)
+
+    assert "# GET /limits/patient: deadline_seconds=2\n" in shown
+    assert "# POST /limits/large: body_max_bytes=5000\n" in shown
+    assert document["paths"]["/limits/events"]["get"]["x-limits"] == {
+        "deadline_seconds": 0.5,
+        "idle_seconds": 0.6,
+        "life_seconds": 30,
+    }
+
+
 def test_raw_application_declares_limits(start: Start) -> None:
     """
     Limits and expected failures need no framework.

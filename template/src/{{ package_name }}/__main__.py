@@ -177,15 +177,14 @@ def openapi() -> Exit:
     """
     Print the API document.
     """
-    from .web import api
-
-    print(json.dumps(api().openapi(), indent=2, ensure_ascii=False))
+    print(json.dumps(_api_document(), indent=2, ensure_ascii=False))
     return Exit.OK
 
 
 def show(*, everything: bool) -> Exit:
     """
-    Print the settings that differ from their defaults, or all, with their origin.
+    Print the settings that differ from their defaults, or all, with their origin; and what routes
+    declare for themselves.
     """
     from .chassis.rules import variable
 
@@ -196,6 +195,10 @@ def show(*, everything: bool) -> Exit:
             print(f"{variable(name)}={_text(getattr(settings, name))}  # {origin}")
     if not everything and not origins:
         print("Everything is as by default; `--all` shows it.")
+    for path, operations in _api_document()["paths"].items():
+        for method, operation in operations.items():
+            for name, limit in operation.get("x-limits", {}).items():
+                print(f"# {method.upper()} {path}: {name}={limit:g}")
     return Exit.OK
 
 
@@ -262,6 +265,12 @@ def main() -> NoReturn:
         else:
             _tell("critical", "crash", cause="command", exception=text)
         sys.exit(Exit.BUG)
+
+
+def _api_document() -> dict[str, Any]:
+    from .web import api
+
+    return api().openapi()
 
 
 def _build() -> Mapping[str, str]:

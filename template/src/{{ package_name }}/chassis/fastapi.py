@@ -10,7 +10,6 @@ from functools import cached_property, partial
 from importlib.metadata import metadata
 from inspect import iscoroutinefunction, unwrap
 from typing import Any
-from urllib.parse import unquote
 
 import orjson
 from fastapi import APIRouter, FastAPI, Request, Response, routing
@@ -33,8 +32,6 @@ __all__ = ["AnyQueryRoute", "RequestModel", "Router", "create_api"]
 _CONTENT = {problem.MEDIA_TYPE: {"schema": problem.SCHEMA}}
 _PROBLEM = {"description": "Problem details (RFC 9457).", "content": _CONTENT}
 _JSON = re.compile(rb'application/([\w.-]+\+)?json( *; *charset=("utf-8"|utf-8))?', re.IGNORECASE)
-# What is no percent-encoding, and NUL, which no text in PostgreSQL can hold.
-_BAD_TARGET = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00|[^\x01-\x7f]")
 # What an operation takes, and where it is in a request.
 _GIVEN = {f"{name}_params": f"{name}_params" for name in ("path", "query")}
 _GIVEN |= {"header_params": "headers", "cookie_params": "cookies"}
@@ -63,6 +60,13 @@ class StrictRoute(routing.APIRoute):
 
     takes_any_query = False
 
+    def __init__(self, path: str, endpoint: Callable[..., Any], **given: Any) -> None:
+        if limits := getattr(endpoint, "limits", None):
+            # For clients, and for `config show`.
+            extra = {"x-limits": limits.declared(), **(given.get("openapi_extra") or {})}
+            given["openapi_extra"] = extra
+        super().__init__(path, endpoint, **given)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """
         FastAPI asks for one more handler where a router is included.
@@ -88,7 +92,7 @@ class StrictRoute(routing.APIRoute):
             current = CURRENT.get()
             current.route, current.is_cancellable = route.path_format, not in_thread
             current.limit(limits)
-            _check_target(request, known, is_open=self.takes_any_query)
+            _check_query(request, known, is_open=self.takes_any_query)
             if takes_json:
                 await _read_json(request)
             if is_usual and not (provider and provider.dependency_overrides):
@@ -262,26 +266,17 @@ def _query_names(parts: list[models.Dependant]) -> dict[str, bool]:
     return known
 
 
-def _check_target(request: Request, known: dict[str, bool], *, is_open: bool) -> None:
+def _check_query(request: Request, known: dict[str, bool], *, is_open: bool) -> None:
     """
-    Refuse what is no percent-encoded UTF-8, and unknown or repeated query parameters.
+    Refuse unknown or repeated query parameters.
     """
     query = request.scope["query_string"]
-    target = request.scope.get("raw_path", b"") + b"?" + query
-    if b"%" in target or not target.isascii():
-        _check_encoding(target)
     counts = Counter(name for name, _ in request.query_params.multi_items()) if query else {}
     for name, count in counts.items():
         if name not in known and not is_open:
             raise _invalid("unknown", "There is an unknown parameter", "query")
         if count > 1 and not known.get(name, True):
             raise _invalid("repeated", "Give this parameter once", "query", name)
-
-
-def _check_encoding(target: bytes) -> None:
-    # Where decoded bytes are no UTF-8, the replacement character stands.
-    if _BAD_TARGET.search(target) or "\ufffd" in unquote(target.decode()):
-        raise HTTPException(400, "The path or the query is no percent-encoded UTF-8.")
 
 
 async def _read_json(request: Request) -> None:

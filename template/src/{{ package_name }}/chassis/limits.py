@@ -35,6 +35,14 @@ class Limits:
         handler.limits = self  # type: ignore[attr-defined]  # functions take attributes
         return handler
 
+    def declared(self) -> dict[str, float]:
+        """
+        Those that count, by name.
+        """
+        names = ["deadline_seconds", "body_max_bytes", "idle_seconds"]
+        names += [] if self.idle_seconds is None else ["life_seconds"]
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
 
 class Current:
     """

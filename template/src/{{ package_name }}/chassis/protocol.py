@@ -30,8 +30,9 @@ CHUNK_BYTES = 16
 LINGER_BYTES, LINGER_SECONDS = 512 * 1024, 1
 # The most that asyncio reads at once.
 READ_BYTES = 256 * 1024
-# Path and query in visible ASCII, each percent sign with its two digits.
-TARGET = re.compile(rb'/[!"$&-~]*(?:%[0-9A-Fa-f]{2}[!"$&-~]*)*')
+# Path and query in visible ASCII, each percent sign with its two digits; no NUL, which no text in
+# PostgreSQL can hold.
+TARGET = re.compile(rb'/[!"$&-~]*(?:%(?!00)[0-9A-Fa-f]{2}[!"$&-~]*)*')
 
 
 class _Refusal(Exception):  # noqa: N818  # raised through the parser, caught behind it
@@ -196,7 +197,7 @@ class Connection(HttpToolsProtocol):
         if self._hosts > 1 or (self._hosts == 0 and version == "1.1"):
             raise _Refusal(400, "host", "the field Host is there exactly once")
         if b"%" in self.url:
-            unquote_to_bytes(self.url.partition(b"?")[0]).decode()
+            unquote_to_bytes(self.url).decode()
         super().on_headers_complete()
         self.cycle.transport = self  # type: ignore[assignment]  # what it uses of one
         self._due, self._is_idle, self._in_head = math.inf, False, False
