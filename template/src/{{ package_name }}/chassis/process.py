@@ -15,11 +15,14 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .exits import Exit
 from .logs import LEVELS, Logs, get_logger
 from .telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from .request import Request
 
 __all__ = ["Process"]
 
@@ -42,7 +45,7 @@ class Process:
         self.errors: Counter[str] = Counter()
         # Connections and requests that were answered or cut before the application saw them.
         self.refused: Counter[str] = Counter()
-        self.in_flight = 0
+        self.requests: set[Request] = set()
         self.ready = self.stopping = False
         self.stop, self.closing = asyncio.Event(), asyncio.Event()
         self.abandoned: set[asyncio.Task[Any]] = set()
@@ -51,6 +54,13 @@ class Process:
         self._loop: asyncio.AbstractEventLoop | None = None
         # asyncio itself keeps no task from being collected.
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def in_flight(self) -> int:
+        """
+        How many requests are being answered.
+        """
+        return len(self.requests)
 
     def install(self) -> None:
         """

@@ -261,7 +261,8 @@ class Connection(HttpToolsProtocol):
             self._is_idle = not self._in_head
             head, idle = self._settings.header_receive_seconds, self._settings.keep_alive_seconds
             self._due = self.loop.time() + (idle if self._is_idle else head)
-            self._parse()
+            if self._unparsed:
+                self._parse()
 
     def _refuse(self, refusal: _Refusal) -> None:
         """

@@ -3,10 +3,11 @@ One request on its way through the application: its limits, its answer, its line
 """
 
 import asyncio
+import math
 import os
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from structlog.contextvars import bind_contextvars
 
@@ -60,14 +61,16 @@ class Request(Current):
         bind_contextvars(**self._context)
         CURRENT.set(self)
         self._envelope, self._process = envelope, envelope.process
-        self._process.in_flight += 1
+        self._process.requests.add(self)
         self._scope, self._receive, self._send = scope, receive, send
         self._started = time.monotonic()
         self._announced = int(headers.get(b"content-length", 0))
         self._body_max, self._limits = envelope.settings.body_max_bytes, Limits()
         self._status = self._bytes_in = self._bytes_out = 0
-        self._timer: asyncio.TimerHandle | None = None
+        # In the seconds of `time.monotonic`; a timer for each would cost more than a look at all.
+        self.expires = math.inf
         self._has_ended = self._is_reading = False
+        self._task: asyncio.Task[Any] | None = None
         self.is_over = self.is_too_large = False
 
     async def run(self, app: App) -> None:
@@ -116,7 +119,8 @@ class Request(Current):
         # Whoever is only told to come again may use the connection for that.
         named = {"retry-after": "1"} if status == STATUSES["shed"] else {}
         named |= {} if reason in {"shed", "unavailable"} else {"connection": "close"}
-        await respond(self._pass_on, status, problem.body(status), problem.MEDIA_TYPE, **named)
+        body = problem.body(status, instance=self._context["request_id"])
+        await respond(self._pass_on, status, body, problem.MEDIA_TYPE, **named)
 
     @property
     def closing(self) -> asyncio.Event:
@@ -129,9 +133,9 @@ class Request(Current):
         if self._has_ended:
             return
         self._has_ended = True
-        self._process.in_flight -= 1
-        if self._timer:
-            self._timer.cancel()
+        self._process.requests.discard(self)
+        # The task refers to its context, and that to this request.
+        self._task = None
         seconds = time.monotonic() - self._started
         method, status = self._scope["method"], self._status
         # Starlette leaves its route there; the path itself is no label.
@@ -171,28 +175,29 @@ class Request(Current):
             self._expire_at(min(time.monotonic() + idle, end))
 
     def _expire_at(self, instant: float) -> None:
-        if self._process.is_dev:
-            return  # A breakpoint holds its request for as long as a person thinks.
-        DEADLINE.set(instant)
-        if self._timer:
-            self._timer.cancel()
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_at(instant, lambda: loop.create_task(self._expire()))
+        if not self._process.is_dev:
+            # There, a breakpoint holds its request for as long as a person thinks.
+            DEADLINE.set(instant)
+            self.expires = instant
 
-    async def _expire(self) -> None:
+    def expire(self) -> None:
         """
         Answer at the deadline whatever the application waits for, and leave its task behind.
         """
-        if self._has_ended or self._task is None:
+        self.expires = math.inf
+        self._end_of_time = asyncio.create_task(self._give_up())
+
+    async def _give_up(self) -> None:
+        if (task := self._task) is None:
             return
         self.is_over = True
         connection = self._scope["extensions"]["connection"]
         is_slow = self._is_reading and connection.is_receiving
         reason = "client_slow" if is_slow else "deadline"
-        self._process.abandon(self._task)
+        self._process.abandon(task)
         # Nor does the end of the process wait for it.
-        connection.tasks.discard(self._task)
+        connection.tasks.discard(task)
         await self.answer(reason, STATUSES[reason])
         self.end()
         if self.is_cancellable:
-            self._task.cancel()
+            task.cancel()

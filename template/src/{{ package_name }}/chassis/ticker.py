@@ -4,6 +4,8 @@ How late the event loop is: what the shedder asks.
 
 import asyncio
 
+from .process import Process
+
 __all__ = ["Ticker"]
 
 TICK_SECONDS = 0.02
@@ -11,10 +13,11 @@ TICK_SECONDS = 0.02
 
 class Ticker:
     """
-    A timer on the event loop.
+    A timer on the event loop, which ends requests at their deadline.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, process: Process) -> None:
+        self._process = process
         self._loop = asyncio.get_running_loop()
         # The largest lateness, which fades within seconds: for the metric.
         self.lag = 0.0
@@ -31,5 +34,9 @@ class Ticker:
 
     def _tick(self) -> None:
         self.lag = max(self.late(), self.lag * 0.99)
-        self._due = self._loop.time() + TICK_SECONDS
+        now = self._loop.time()
+        for request in tuple(self._process.requests):
+            if now >= request.expires:
+                request.expire()
+        self._due = now + TICK_SECONDS
         self._loop.call_at(self._due, self._tick)

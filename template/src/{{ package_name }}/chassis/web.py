@@ -67,7 +67,7 @@ async def _main(
     if not process.is_dev:
         watchdog.start(process, limit_seconds=settings.watchdog_seconds)
     health = Health(process, settings)
-    ticker = Ticker()
+    ticker = Ticker(process)
     admin = Admin(process=process, health=health, ticker=ticker, unknown=len(loaded.unknown))
     private_server = Server(admin, settings, process, connections_max=ADMIN_CONNECTIONS_MAX)
     process.supervise("admin", lambda: private_server.serve([private]))
