@@ -99,6 +99,8 @@ class StrictRoute(routing.APIRoute):
                 return await _answer(route, options, request)
             return await handle(request)
 
+        # For `_shortcut`: the usual needs none of what FastAPI puts round a handler.
+        route.usual = check_and_handle if is_usual else None
         return check_and_handle
 
 
@@ -138,27 +140,32 @@ def create_api(*routers: APIRouter, docs: bool = False) -> FastAPI:
     app.router.route_class = StrictRoute
     for router in routers:
         app.include_router(router)
-    app.router.middleware_stack = _shortcut(app.router)
+    app.router.middleware_stack = _shortcut(app)
     return app
 
 
-def _shortcut(router: APIRouter) -> Any:
+def _shortcut(app: FastAPI) -> Any:
     """
-    Find at once what the router would find, too, but only by matching each route twice.
+    Find at once what the router would find, too, but only by matching each route twice; and leave
+    out the two stacks for `yield` and the inner handling of errors, where there is nothing to do.
     """
-    search = router.middleware_stack
+    router, search = app.router, app.router.middleware_stack
     routes: list[Any] = []
     for route in routing.iter_route_contexts(router.routes):
         if not isinstance(route.original_route, StrictRoute):
             break
-        routes.append((route.matches, route.app, route.original_route))
+        routes.append((route.matches, route.usual, route.app, route.original_route))
 
     async def find(scope: Scope, receive: Receive, send: Send) -> None:
-        for matches, app, route in routes:
+        for matches, usual, handle, route in routes:
             match, found = matches(scope)
             if match is Match.FULL:
                 scope.update(found, router=router, route=route)
-                await app(scope, receive, send)
+                if usual and not app.dependency_overrides:
+                    response = await usual(Request(scope, receive, send))
+                    await response(scope, receive, send)
+                else:
+                    await handle(scope, receive, send)
                 return
         await search(scope, receive, send)
 
@@ -242,6 +249,7 @@ def _is_usual(route: Any, parts: list[models.Dependant]) -> bool:
     calls = [part.call for part in parts]
     return (
         route.response_field is not None
+        and route.max_body_size is None
         and not isinstance(route.response_class, type)
         and all(iscoroutinefunction(call) and unwrap(call) is call for call in calls)
         and all(part.use_cache and not any(getattr(part, name) for name in _MORE) for part in parts)
