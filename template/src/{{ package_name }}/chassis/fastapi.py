@@ -33,11 +33,11 @@ _CONTENT = {problem.MEDIA_TYPE: {"schema": problem.SCHEMA}}
 _PROBLEM = {"description": "Problem details (RFC 9457).", "content": _CONTENT}
 _JSON = re.compile(rb'application/([\w.-]+\+)?json( *; *charset=("utf-8"|utf-8))?', re.IGNORECASE)
 # What an operation takes, and where it is in a request.
-_GIVEN = {f"{name}_params": f"{name}_params" for name in ("path", "query")}
-_GIVEN |= {"header_params": "headers", "cookie_params": "cookies"}
+_GIVEN = [(f"{name}_params", f"{name}_params") for name in ("path", "query")]
+_GIVEN += [("header_params", "headers"), ("cookie_params", "cookies")]
 _PLAIN = {"request_param_name", "dependencies", "name", "call", "path", "scope", "use_cache"}
 # What a function may ask of FastAPI that the short way doesn't know.
-_MORE = set(models.Dependant.__slots__) - _PLAIN - {*_GIVEN, "body_params"}
+_MORE = set(models.Dependant.__slots__) - _PLAIN - {*dict(_GIVEN), "body_params"}
 
 
 class RequestModel(BaseModel):
@@ -204,33 +204,8 @@ async def _answer(route: Any, options: dict[str, Any], request: Request) -> Resp
     """
     What FastAPI's handler does, in its order, for usual operations.
     """
-    errors: list[Any] = []
-    solved: dict[Any, Any] = {}
-    body = getattr(request, "_json", PydanticUndefined)
-
-    async def solve(part: Any) -> dict[str, Any]:
-        values = {part.request_param_name: request}
-        for sub in part.dependencies:
-            before = len(errors)
-            arguments = await solve(sub)
-            if len(errors) == before:
-                if sub.call not in solved:
-                    solved[sub.call] = await sub.call(**arguments)
-                values[sub.name] = solved[sub.call]
-        for kind, given in _GIVEN.items():
-            if fields := getattr(part, kind):
-                found, wrong = utils.request_params_to_args(fields, getattr(request, given))
-                values |= found
-                errors.extend(wrong)
-        if fields := part.body_params:
-            found, wrong = await utils.request_body_to_args(fields, body, route._embed_body_fields)  # noqa: SLF001
-            values |= found
-            errors.extend(wrong)
-        # Where there is no name, nobody asked for it.
-        values.pop(None, None)
-        return values
-
-    values = await solve(route.dependant)
+    body, errors = getattr(request, "_json", PydanticUndefined), list[Any]()
+    values = await _solve(route.dependant, route, request, body, errors, {})
     if errors:
         raise RequestValidationError(errors, body=body)
     answer = await route.endpoint(**values)
@@ -240,6 +215,34 @@ async def _answer(route: Any, options: dict[str, Any], request: Request) -> Resp
         field=route.response_field, response_content=answer, dump_json=True, **options
     )
     return Response(content, route.status_code or 200, media_type="application/json")
+
+
+async def _solve(  # noqa: PLR0917  # it calls itself
+    part: Any, route: Any, request: Request, body: Any, errors: list[Any], solved: dict[Any, Any]
+) -> dict[str, Any]:
+    """
+    The arguments of a function; each dependency is asked once.
+    """
+    values = {part.request_param_name: request} if part.request_param_name else {}
+    for sub in part.dependencies:
+        before = len(errors)
+        arguments = await _solve(sub, route, request, body, errors, solved)
+        if len(errors) == before:
+            if sub.call not in solved:
+                solved[sub.call] = await sub.call(**arguments)
+            # Where there is no name, nobody asked for it.
+            if sub.name:
+                values[sub.name] = solved[sub.call]
+    for kind, given in _GIVEN:
+        if fields := getattr(part, kind):
+            found, wrong = utils.request_params_to_args(fields, getattr(request, given))
+            values |= found
+            errors += wrong
+    if fields := part.body_params:
+        found, wrong = await utils.request_body_to_args(fields, body, route._embed_body_fields)  # noqa: SLF001
+        values |= found
+        errors += wrong
+    return values
 
 
 def _is_usual(route: Any, parts: list[models.Dependant]) -> bool:
