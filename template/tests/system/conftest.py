@@ -133,9 +133,11 @@ class Service:
         """
         Everything the process wrote, line by line; raises ValueError where it is no JSON.
         """
-        text = self.stdout.read_text() + self.stderr.read_text()
-        # A line without its end is still being written.
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        lines: list[str] = []
+        for path in (self.stdout, self.stderr):
+            # A line without its end is still being written; text may hold what ends lines elsewhere.
+            lines += path.read_text().split("\n")[:-1]
+        return [json.loads(line) for line in lines]
 
     def events(self, name: str, **fields: object) -> list[dict[str, Any]]:
         """
