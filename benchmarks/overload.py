@@ -77,7 +77,11 @@ def serving(project: Path, way: Way, settings: dict[str, Any]) -> Iterator[tuple
     """
     The service, perhaps behind haproxy: the port to ask, its own port, its admin port.
     """
-    limits = {"request_deadline_seconds": DEADLINE_SECONDS, "log_level": "warning", **settings}
+    limits: dict[str, Any] = {"request_deadline_seconds": DEADLINE_SECONDS, "log_level": "warning"}
+    # What a request contains has less time than it: a rule of the settings.
+    shares = {"header_receive": 0.5, "out_total": 0.8, "out_attempt": 0.4, "out_connect": 0.2}
+    limits |= {f"{name}_seconds": share * DEADLINE_SECONDS for name, share in shares.items()}
+    limits |= settings
     with contextlib.ExitStack() as stack:
         service = stack.enter_context(subjects.start(project, "service", **limits))
         service.wait_for(f"{PATH}?seconds=0")

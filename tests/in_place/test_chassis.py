@@ -132,3 +132,29 @@ def test_import_is_pure() -> None:
     found = json.loads(ended.stdout)
     assert len(found["modules"]) == len(list(PACKAGE.rglob("*.py")))
     assert found["impure"] == []
+
+
+@pytest.mark.promise("T9")
+def test_nothing_is_unbounded() -> None:
+    """
+    No code of a service makes a queue, cache or pool without saying how large it may become.
+    """
+    bounds = {
+        "Queue": "maxsize",
+        "LifoQueue": "maxsize",
+        "PriorityQueue": "maxsize",
+        "deque": "maxlen",
+        "lru_cache": "maxsize",
+        "ThreadPoolExecutor": "max_workers",
+        "ProcessPoolExecutor": "max_workers",
+    }
+    never = {"SimpleQueue", "cache"}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.Name, ast.Attribute)):
+                name = ast.unparse(node).rpartition(".")[2]
+                assert name not in never, f"{path.name}:{node.lineno}"
+            if isinstance(node, ast.Call):
+                made = ast.unparse(node.func).rpartition(".")[2]
+                said = {keyword.arg for keyword in node.keywords}
+                assert bounds.get(made, "") in {"", *said}, f"{path.name}:{node.lineno} {made}"

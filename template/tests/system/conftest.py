@@ -135,7 +135,7 @@ class Service:
         """
         lines: list[str] = []
         for path in (self.stdout, self.stderr):
-            # A line without its end is still being written; text may hold what ends lines elsewhere.
+            # A line without its end is still being written. Texts may hold other line ends.
             lines += path.read_text().split("\n")[:-1]
         return [json.loads(line) for line in lines]
 

@@ -163,7 +163,7 @@ async def slashed() -> None:
     """
 
 
-async def raw(scope: Scope, receive: Receive, send: Send) -> None:
+async def raw(scope: Scope, _: Receive, send: Send) -> None:
     """
     An ASGI application that declares its limits without any framework.
     """
