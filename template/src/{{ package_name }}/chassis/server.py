@@ -28,7 +28,7 @@ __all__ = ["Server", "StartupError", "behind_proxies", "bind"]
 BACKLOG = 256
 # How often connections are looked at; their limits are exact to that.
 LOOK_SECONDS = 0.25
-# Files, outbound connections, and the admin port.
+# Of file descriptors: for files, outbound connections and the admin port.
 OTHER_DESCRIPTORS = 1024
 
 
@@ -85,16 +85,15 @@ class Server(uvicorn.Server):
     A uvicorn server that leaves signals to us; `should_exit` ends it within the time of grace.
     """
 
-    def __init__(
-        self, app: App, settings: Settings, process: Process, *, connections_max: int | None = None
-    ) -> None:
-        most = connections_max or settings.connections_max
-        http = partial(Connection, settings=settings, process=process, connections_max=most)
-        _allow_descriptors(2 * most + OTHER_DESCRIPTORS)
+    def __init__(self, app: App, process: Process, *, connections_max: int) -> None:
+        # Each connection takes one, and the usual limit of 1024 may be raised by anybody.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = max(soft, min(hard, 2 * connections_max + OTHER_DESCRIPTORS))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         super().__init__(
             uvicorn.Config(
                 app,
-                http=http,  # type: ignore[arg-type]  # it is only called
+                http=partial(Connection, process=process, connections_max=connections_max),  # type: ignore[arg-type]  # it is only called
                 ws="none",
                 backlog=BACKLOG,
                 log_config=None,
@@ -103,7 +102,7 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
                 # Context variables of one request must not reach the next on its connection.
                 reset_contextvars=True,
-                timeout_graceful_shutdown=settings.grace_seconds,  # type: ignore[arg-type]  # a float works
+                timeout_graceful_shutdown=process.settings.grace_seconds,  # type: ignore[arg-type]  # a float works
             )
         )
 
@@ -125,13 +124,3 @@ class Server(uvicorn.Server):
         Nothing: `Process` owns the signals.
         """
         return contextlib.nullcontext()
-
-
-def _allow_descriptors(count: int) -> None:
-    """
-    Each connection takes one, and the usual limit of 1024 may be raised by anybody.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
