@@ -21,6 +21,7 @@ from . import telemetry
 from .environment import Loaded
 from .exits import Exit
 from .logs import LEVELS, Logs, get_logger
+from .settings import Settings
 
 if TYPE_CHECKING:
     from .request import Request
@@ -36,7 +37,7 @@ class Process:
     State of this process, and its reaction to signals and to errors that nobody caught.
     """
 
-    def __init__(self, loaded: Loaded[Any], *, package: str, logs: Logs, is_dev: bool) -> None:
+    def __init__(self, loaded: Loaded[Settings], *, package: str, logs: Logs, is_dev: bool) -> None:
         self.settings, self.unknown = loaded.settings, loaded.unknown
         self.logs, self.is_dev = logs, is_dev
         self.telemetry = telemetry.start(self.settings, logs)

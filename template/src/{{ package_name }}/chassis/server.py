@@ -86,6 +86,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: App, process: Process, *, connections_max: int) -> None:
+        http = partial(Connection, process=process, connections_max=connections_max)
         # Each connection takes one, and the usual limit of 1024 may be raised by anybody.
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = max(soft, min(hard, 2 * connections_max + OTHER_DESCRIPTORS))
@@ -93,7 +94,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=partial(Connection, process=process, connections_max=connections_max),  # type: ignore[arg-type]  # it is only called
+                http=http,  # type: ignore[arg-type]  # it is only called
                 ws="none",
                 backlog=BACKLOG,
                 log_config=None,
