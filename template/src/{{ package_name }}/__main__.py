@@ -44,7 +44,6 @@ def web(*, is_dev: bool = False) -> None:
     """
     from .chassis.logs import Logs, get_logger
     from .chassis.process import Process
-    from .chassis.server import StartupError
     from .chassis.web import run
 
     loaded = _load(is_dev=is_dev)
@@ -77,8 +76,6 @@ def web(*, is_dev: bool = False) -> None:
         from .web import compose
 
         run(compose, process)
-    except StartupError as error:
-        process.exit(error.code, error.event, cause=error.cause, action=error.action)
     except Exception as error:  # noqa: BLE001  # the process ends
         process.crash("start", error)
 
@@ -299,8 +296,8 @@ def _load(*, is_dev: bool = False, only_chassis: bool = False) -> "Loaded[Any]":
         return load(cls, env_file=ENV_FILE, defaults=DEV) if is_dev else load(cls)
     except ConfigurationError as error:
         faults = error.faults
-    except (SettingsError, UnicodeDecodeError) as error:
-        faults = (("APP_SECRETS_DIR", f"or .env holds what is no text: {error}"),)
+    except (OSError, SettingsError, UnicodeDecodeError) as error:
+        faults = (("APP_SECRETS_DIR", f"or .env can't be read as text: {error}"),)
     if sys.stderr.isatty():
         print(*(f"{name} {problem}" for name, problem in faults), sep="\n", file=sys.stderr)
         if is_dev:

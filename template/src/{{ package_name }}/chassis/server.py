@@ -21,7 +21,7 @@ from .protocol import Connection
 from .rules import variable
 from .settings import Settings
 
-__all__ = ["Server", "StartupError", "behind_proxies", "bind"]
+__all__ = ["Server", "behind_proxies", "bind"]
 
 
 # More makes a flood of errors when file descriptors run out: asyncio tries that often at once.
@@ -32,34 +32,23 @@ LOOK_SECONDS = 0.25
 OTHER_DESCRIPTORS = 1024
 
 
-class StartupError(Exception):
+def bind(process: Process, name: str) -> socket.socket:
     """
-    A start-up that failed for a reason that can be told: what happened, and what to do.
+    Bind the port that setting *name* holds, before anything is opened; or say why not, and end.
     """
-
-    def __init__(self, code: Exit, event: str, *, cause: str, action: str) -> None:
-        super().__init__(cause)
-        self.code, self.event, self.cause, self.action = code, event, cause, action
-
-
-def bind(settings: Settings, name: str) -> socket.socket:
-    """
-    Bind the port that setting *name* holds, before anything is opened.
-
-    Raises `StartupError`.
-    """
+    settings = process.settings
     host, port = str(settings.host), getattr(settings, name)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         # It listens at once: two processes may bind one port as long as neither listens.
         bound = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        code, event = Exit.CONFIGURATION, "port_not_bindable"
-        action = f"use a port above 1023 and an address of this machine: {variable(name)}, APP_HOST"
+        cause, own = str(error), variable(name)
         if error.errno == errno.EADDRINUSE:
-            code, event = Exit.UNAVAILABLE, "port_in_use"
-            action = f"stop who holds it (`ss -ltnp` tells), or set {variable(name)}"
-        raise StartupError(code, event, cause=str(error), action=action) from error
+            action = f"stop who holds it (`ss -ltnp` tells), or set {own}"
+            process.exit(Exit.UNAVAILABLE, "port_in_use", cause=cause, action=action)
+        action = f"use a port above 1023 and an address of this machine: {own}, APP_HOST"
+        process.exit(Exit.CONFIGURATION, "port_not_bindable", cause=cause, action=action)
     # asyncio does it only for sockets that name their protocol. Without it, an answer in two parts
     # waits 40 ms for the client's acknowledgement of the first.
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -47,11 +47,8 @@ Compose = Callable[[Any], AbstractAsyncContextManager[Web]]
 def run(compose: Compose, process: Process) -> None:
     """
     Serve until told to stop; ends the process itself, with an exit code of `Exit`.
-
-    Raises `StartupError` when a port can't be had.
     """
-    settings = process.settings
-    sockets = bind(settings, "port"), bind(settings, "admin_port")
+    sockets = bind(process, "port"), bind(process, "admin_port")
 
     async def supervised() -> None:
         process.attach()
