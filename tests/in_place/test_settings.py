@@ -6,6 +6,7 @@ import itertools
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
+from typing import Any
 
 import pytest
 from demo_service.chassis.environment import ConfigurationError, load
@@ -125,6 +126,21 @@ def test_rules_beside_other_faults(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("APP_GRACE_SECONDS", "44")
 
     assert faults(Service).keys() == {"APP_PORT", "APP_NEEDED", "APP_GRACE_SECONDS"}
+
+
+@pytest.mark.promise("C1")
+def test_rules_beside_a_wider_type(environment: pytest.MonkeyPatch) -> None:
+    """
+    A service that takes more than the chassis for one variable is told the faults of others.
+    """
+
+    class Service(Settings):
+        host: Any = "localhost"
+
+    environment.setenv("APP_HOST", "service.internal")
+    environment.setenv("APP_PORT", "x")
+
+    assert faults(Service).keys() == {"APP_PORT"}
 
 
 @pytest.mark.promise("C2")

@@ -44,8 +44,6 @@ def web(*, is_dev: bool = False) -> None:
     """
     from .chassis.logs import Logs, get_logger
     from .chassis.process import Process
-    from .chassis.server import StartupError
-    from .chassis.telemetry import start
     from .chassis.web import run
 
     loaded = _load(is_dev=is_dev)
@@ -61,10 +59,7 @@ def web(*, is_dev: bool = False) -> None:
         level=settings.log_level,
         secrets=_secrets_in(settings),
     )
-    stop_seconds = settings.drain_seconds + settings.grace_seconds + 1
-    process = Process(package=PACKAGE, logs=logs, stop_seconds=stop_seconds, is_dev=is_dev)
-    if receivers := start(settings, logs):
-        process.telemetry, process.flush_seconds = receivers, settings.telemetry_flush_seconds
+    process = Process(loaded, package=PACKAGE, logs=logs, is_dev=is_dev)
     process.install()
     log = get_logger()
     if is_dev:
@@ -80,9 +75,7 @@ def web(*, is_dev: bool = False) -> None:
     try:
         from .web import compose
 
-        run(compose, loaded, process)
-    except StartupError as error:
-        process.exit(error.code, error.event, cause=error.cause, action=error.action)
+        run(compose, process)
     except Exception as error:  # noqa: BLE001  # the process ends
         process.crash("start", error)
 
@@ -303,8 +296,8 @@ def _load(*, is_dev: bool = False, only_chassis: bool = False) -> "Loaded[Any]":
         return load(cls, env_file=ENV_FILE, defaults=DEV) if is_dev else load(cls)
     except ConfigurationError as error:
         faults = error.faults
-    except (SettingsError, UnicodeDecodeError) as error:
-        faults = (("APP_SECRETS_DIR", f"or .env holds what is no text: {error}"),)
+    except (OSError, SettingsError, UnicodeDecodeError) as error:
+        faults = (("APP_SECRETS_DIR", f"or .env can't be read as text: {error}"),)
     if sys.stderr.isatty():
         print(*(f"{name} {problem}" for name, problem in faults), sep="\n", file=sys.stderr)
         if is_dev:

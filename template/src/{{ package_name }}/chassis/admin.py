@@ -2,7 +2,7 @@
 What operators ask: probes and metrics, on a port of their own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import orjson
 from prometheus_client import REGISTRY, generate_latest
@@ -22,9 +22,8 @@ class Admin:
     The ASGI application of the admin port; it answers from memory, nothing here waits.
     """
 
-    def __init__(self, *, process: Process, health: Health, ticker: Ticker, unknown: int) -> None:
-        self._process, self._health = process, health
-        self._ticker, self._unknown = ticker, unknown
+    def __init__(self, *, process: Process, health: Health, ticker: Ticker) -> None:
+        self._process, self._health, self._ticker = process, health, ticker
         REGISTRY.register(self)
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
@@ -41,25 +40,26 @@ class Admin:
         """
         What the process knows of itself, for Prometheus and for `status`.
         """
-        yield InfoMetricFamily("app_build", "What is running.", self._process.logs.identity)
+        process, health, logs = self._process, self._health, self._process.logs
+        yield InfoMetricFamily("app_build", "What is running.", logs.identity)
         errors = CounterMetricFamily("app_errors", "Errors by kind.", labels=["kind"])
-        for kind, count in self._process.errors.items():
-            errors.add_metric([kind], count)
-        checks = GaugeMetricFamily("app_check_up", "1 if the check passes.", labels=["check"])
-        for name, result in self._health.checks.items():
-            checks.add_metric([name], result == "pass")
+        yield _filled(errors, process.errors)
         refused = CounterMetricFamily("app_connections_refused", "Before it.", labels=["reason"])
-        for reason, count in self._process.refused.items():
-            refused.add_metric([reason], count)
-        yield from (errors, checks, refused)
-        ready, logs = self._health.ready() != "fail", self._process.logs
+        yield _filled(refused, process.refused)
+        checks = GaugeMetricFamily("app_check_up", "1 if the check passes.", labels=["check"])
+        yield _filled(checks, {name: state == "pass" for name, state in health.checks.items()})
+        ready, running, left = health.ready() != "fail", process.requests, process.abandoned
         yield GaugeMetricFamily("app_ready", "1 if ready for requests.", ready)
-        left = len(self._process.abandoned)
-        yield GaugeMetricFamily("app_requests_in_flight", "Requests.", self._process.in_flight)
-        yield GaugeMetricFamily("app_requests_abandoned", "Still run after their answer.", left)
+        yield GaugeMetricFamily("app_requests_in_flight", "Requests.", len(running))
+        yield GaugeMetricFamily("app_requests_abandoned", "They run on, answered.", len(left))
         yield GaugeMetricFamily("app_loop_lag_seconds", "Lateness of the loop.", self._ticker.lag)
-        yield GaugeMetricFamily("app_draining", "1 after SIGTERM.", self._process.stopping)
-        yield GaugeMetricFamily("app_settings_unknown", "Variables not read.", self._unknown)
+        yield GaugeMetricFamily("app_draining", "1 after SIGTERM.", process.stopping)
+        yield GaugeMetricFamily("app_settings_unknown", "Never read.", len(process.unknown))
         yield CounterMetricFamily("app_log_lines_dropped", "Not written.", logs.sink.dropped)
-        total = logs.flood.suppressed
-        yield CounterMetricFamily("app_log_events_suppressed", "Told only as a count.", total)
+        yield CounterMetricFamily("app_log_events_suppressed", "Not told.", logs.flood.suppressed)
+
+
+def _filled(family: CounterMetricFamily | GaugeMetricFamily, values: Mapping[str, float]) -> Metric:
+    for name, value in values.items():
+        family.add_metric([name], value)
+    return family

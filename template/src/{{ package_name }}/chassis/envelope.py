@@ -11,8 +11,7 @@ from . import problem
 from .asgi import App, Receive, Scope, Send
 from .logs import get_logger
 from .process import Process
-from .request import STATUSES, Request
-from .settings import Settings
+from .request import Request
 from .ticker import Ticker
 
 __all__ = ["Envelope"]
@@ -26,15 +25,9 @@ class Envelope:
     """
 
     def __init__(
-        self,
-        app: App,
-        *,
-        beside: Mapping[str, App],
-        process: Process,
-        settings: Settings,
-        ticker: Ticker,
+        self, app: App, *, beside: Mapping[str, App], process: Process, ticker: Ticker
     ) -> None:
-        self.process, self.settings = process, settings
+        self.process, self.settings = process, process.settings
         self._app, self._beside, self._ticker = app, beside, ticker
         labels = ["method", "route", "status"]
         self._seconds = Histogram("app_request_duration_seconds", "Answered requests.", labels)
@@ -52,7 +45,7 @@ class Envelope:
         request = Request(self, scope, receive, send)
         if by := self._overloaded():
             self._shed.labels(by).inc()
-            await request.answer("shed", STATUSES["shed"])
+            await request.answer("shed")
             request.end()
             return
         try:
@@ -77,7 +70,7 @@ class Envelope:
         """
         if self._ticker.late() > self.settings.shed_lag_seconds:
             return "lag"
-        waiting = self.process.in_flight + len(self.process.abandoned)
+        waiting = len(self.process.requests) + len(self.process.abandoned)
         return "in_flight" if waiting > self.settings.in_flight_max else None
 
     async def _failed(self, request: Request, error: BaseException) -> None:
@@ -86,14 +79,14 @@ class Envelope:
             if not isinstance(error, asyncio.CancelledError):
                 self.process.errors["after_deadline"] += 1
             return
-        reason, status = "bug", 0
         if request.is_too_large:
-            reason = "body_too_large"
+            await request.answer("body_too_large")
         elif isinstance(error, problem.Unavailable):
-            reason, status = "unavailable", error.status
+            await request.answer("unavailable", error.status)
         elif isinstance(error, asyncio.CancelledError) and self.process.stopping:
-            reason = "grace"  # The time is over: uvicorn cancels what is still running.
-        if reason == "bug":
+            # The time is over: uvicorn cancels what is still running.
+            await request.answer("grace")
+        else:
             log.error("request_failed", exc_info=error)
-            self.process.tell(error, event="request_failed", kind=reason, route=request.route)
-        await request.answer(reason, status or STATUSES[reason])
+            self.process.tell(error, event="request_failed", kind="bug", route=request.route)
+            await request.answer("bug")

@@ -3,7 +3,8 @@ The only reader of the environment: strict, and every problem is named at once.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -109,7 +110,7 @@ def _validate(cls: type[S], raw: dict[str, Any]) -> tuple[S | None, list[tuple[s
             name = str(detail["loc"][0]) if detail["loc"] else "*"
             bad.setdefault(name, _problem(cls, name, detail, values))
     faults = [(variable(name), problem) for name, problem in bad.items()]
-    return settings, [*faults, *_broken_rules(cls, settings, values, bad)]
+    return settings, [*faults, *_broken_rules(cls, values, bad)]
 
 
 def _problem(cls: type[Settings], name: str, detail: Any, values: Mapping[str, Any]) -> str:
@@ -129,13 +130,13 @@ def _problem(cls: type[Settings], name: str, detail: Any, values: Mapping[str, A
 
 
 def _broken_rules(
-    cls: type[Settings], settings: Settings | None, raw: Mapping[str, Any], bad: Mapping[str, str]
+    cls: type[Settings], raw: Mapping[str, Any], bad: Container[str]
 ) -> Iterator[tuple[str, str]]:
-    # If something else is wrong, look at the chassis' own as far as they are well-formed.
-    good = {name: raw[name] for name in Settings.model_fields if name in raw.keys() - bad}
-    parsed = vars(settings or Settings(**good))
-    fields = {name: field for name, field in cls.model_fields.items() if name not in bad}
-    numbers = {name: parsed[name] if name in good else fields[name].default for name in fields}
+    # If something else is wrong, look at what is well-formed.
+    numbers: dict[str, float] = {}
+    for name, field in cls.model_fields.items():
+        with suppress(TypeError, ValueError):
+            numbers |= {} if name in bad else {name: float(raw.get(name, field.default))}
     for rule in RULES:
         terms, _, right = rule.parts
         names = [right, *(term for term in terms if term in cls.model_fields)]
@@ -144,10 +145,10 @@ def _broken_rules(
             yield variable((named or names)[0]), problem
     there = {name for name in SWITCHES if find_spec(f".{name}", __package__)}
     for name, switch in SWITCHES.items():
-        if name not in there and parsed.get(switch):
-            mend = (
-                f"copier update --defaults --data 'telemetry=[{','.join(sorted(there | {name}))}]'"
-            )
+        is_set = switch not in bad and raw.get(switch, cls.model_fields[switch].default)
+        if name not in there and is_set:
+            chosen = ",".join(sorted({*there, name}))
+            mend = f"copier update --defaults --data 'telemetry=[{chosen}]'"
             yield variable(switch), f"is set, but this service has no {name}; unset it, or {mend}"
     if "port" in numbers and numbers["port"] == numbers.get("admin_port"):
-        yield variable("admin_port"), f"must differ from {variable('port')}={numbers['port']}"
+        yield variable("admin_port"), f"must differ from {variable('port')}={numbers['port']:g}"

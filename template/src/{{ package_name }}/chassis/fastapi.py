@@ -247,7 +247,7 @@ async def _solve(  # noqa: PLR0917  # it calls itself
 
 def _is_usual(route: Any, parts: list[models.Dependant]) -> bool:
     """
-    ...
+    Whether the short way knows all that an operation asks for.
     """
     calls = [part.call for part in parts]
     return (

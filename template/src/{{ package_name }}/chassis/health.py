@@ -12,7 +12,6 @@ from typing import Literal
 
 from .logs import get_logger
 from .process import Process
-from .settings import Settings
 
 __all__ = ["Check", "CheckState", "Health"]
 
@@ -63,6 +62,8 @@ class CheckState:
         """
         if self._probe is None or self._probe.done():
             self._probe = asyncio.ensure_future(self.check.probe())
+            # What it ends with after it was left behind is nobody's business.
+            self._probe.add_done_callback(lambda probe: probe.cancelled() or probe.exception())
         await asyncio.wait({self._probe}, timeout=self.check.timeout_seconds or timeout_seconds)
         self._probe.cancel()
         if not self._probe.done():
@@ -83,9 +84,8 @@ class Health:
     The answers of /livez, /readyz and /startupz.
     """
 
-    def __init__(self, process: Process, settings: Settings) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
-        self._settings = settings
         self._states: list[CheckState] = []
 
     @property
@@ -118,7 +118,7 @@ class Health:
             self._process.supervise(f"check {state.check.name}", partial(self._repeat, state))
 
     async def _repeat(self, state: CheckState) -> None:
-        limit = self._settings.check_timeout_seconds
+        settings = self._process.settings
         while True:
-            state.note(await state.run(timeout_seconds=limit))
-            await asyncio.sleep(self._settings.check_interval_seconds)
+            state.note(await state.run(timeout_seconds=settings.check_timeout_seconds))
+            await asyncio.sleep(settings.check_interval_seconds)

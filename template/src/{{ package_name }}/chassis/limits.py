@@ -79,12 +79,12 @@ async def until_draining(items: AsyncIterator[T]) -> AsyncIterator[T]:
     The items of a stream; ends after the drain, so that the stream can end whole.
     """
     closing = asyncio.ensure_future(CURRENT.get().closing.wait())
+    following: asyncio.Future[Any] = closing
     try:
         while True:
             following = asyncio.ensure_future(anext(items))
             await asyncio.wait({following, closing}, return_when=asyncio.FIRST_COMPLETED)
             if not following.done():
-                following.cancel()
                 break
             try:
                 item = following.result()
@@ -92,4 +92,6 @@ async def until_draining(items: AsyncIterator[T]) -> AsyncIterator[T]:
                 break
             yield item
     finally:
+        # Also when the client has left in the middle.
+        following.cancel()
         closing.cancel()

@@ -11,15 +11,17 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from . import telemetry
+from .environment import Loaded
 from .exits import Exit
 from .logs import LEVELS, Logs, get_logger
-from .telemetry import Telemetry
+from .settings import Settings
 
 if TYPE_CHECKING:
     from .request import Request
@@ -33,34 +35,26 @@ log = get_logger()
 class Process:
     """
     State of this process, and its reaction to signals and to errors that nobody caught.
-
-    *stop_seconds* bounds the time from the first SIGTERM to the end, whatever hangs; what is
-    still to be sent to `telemetry` then takes at most `flush_seconds` more.
     """
 
-    def __init__(self, *, package: str, logs: Logs, stop_seconds: float, is_dev: bool) -> None:
+    def __init__(self, loaded: Loaded[Settings], *, package: str, logs: Logs, is_dev: bool) -> None:
+        self.settings, self.unknown = loaded.settings, loaded.unknown
         self.logs, self.is_dev = logs, is_dev
-        self.telemetry: Sequence[Telemetry] = ()
-        self.flush_seconds = 0.0
+        self.telemetry = telemetry.start(self.settings, logs)
+        # What is still to be sent takes at most this at the end.
+        self.flush_seconds = self.settings.telemetry_flush_seconds if self.telemetry else 0
         self.errors: Counter[str] = Counter()
         # Connections and requests that were answered or cut before the application saw them.
         self.refused: Counter[str] = Counter()
+        # Those that are being answered.
         self.requests: set[Request] = set()
         self.ready = self.stopping = False
         self.stop, self.closing = asyncio.Event(), asyncio.Event()
         self.abandoned: set[asyncio.Task[Any]] = set()
-        self._package, self._stop_seconds = package, stop_seconds
-        self._started = time.monotonic()
+        self._package, self._started = package, time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
         # asyncio itself keeps no task from being collected.
         self._tasks: list[asyncio.Task[None]] = []
-
-    @property
-    def in_flight(self) -> int:
-        """
-        How many requests are being answered.
-        """
-        return len(self.requests)
 
     def install(self) -> None:
         """
@@ -165,7 +159,7 @@ class Process:
         frames = sys._current_frames()  # noqa: SLF001  # documented
         tasks = asyncio.all_tasks(self._loop) if self._loop else set()
         return {
-            "in_flight": self.in_flight,
+            "in_flight": len(self.requests),
             "threads": {f"{names.get(key)} {key}": _calls(frames[key]) for key in frames},
             "task_count": len(tasks),
             "tasks": [f"{task.get_name()} {task.get_stack(limit=1)}" for task in list(tasks)[:100]],
@@ -207,9 +201,11 @@ class Process:
 
     def _end(self) -> None:
         self._loop.call_soon_threadsafe(self.stop.set)  # type: ignore[union-attr]  # it is ready
+        # From the first SIGTERM to the end, whatever hangs.
+        seconds = self.settings.drain_seconds + self.settings.grace_seconds + 1
         ending = [Exit.OK, "grace_exceeded"]
-        threading.Timer(self._stop_seconds, self.exit, ending, {"stacks": True}).start()
-        log.info("stopping", in_flight=self.in_flight)
+        threading.Timer(seconds, self.exit, ending, {"stacks": True}).start()
+        log.info("stopping", in_flight=len(self.requests))
 
     def _show(self) -> None:
         # Not through flood control: who asks often wants to see how it goes on.

@@ -17,7 +17,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from . import problem
 from .process import Process
-from .settings import Settings
 
 __all__ = ["Connection"]
 
@@ -51,11 +50,9 @@ class Connection(HttpToolsProtocol):
     To the response it is the transport, so that head and body leave as one.
     """
 
-    def __init__(
-        self, *, settings: Settings, process: Process, connections_max: int, **given: Any
-    ) -> None:
+    def __init__(self, *, process: Process, connections_max: int, **given: Any) -> None:
         super().__init__(**given)
-        self._settings, self._process, self._max = settings, process, connections_max
+        self._settings, self._process, self._max = process.settings, process, connections_max
         self._due = math.inf
         self._is_idle, self._in_head, self._is_ended = True, False, False
         self._unparsed: bytes | memoryview = b""
@@ -64,7 +61,7 @@ class Connection(HttpToolsProtocol):
         self._framing = self._size = self._discarded = self._hosts = 0
         # The head that waits for its body; None until there is one.
         self._held: bytes | None = None
-        self._pending: _Refusal | None = None
+        self._pending: tuple[int, str, str] | None = None
 
     @property
     def is_receiving(self) -> bool:
@@ -94,7 +91,7 @@ class Connection(HttpToolsProtocol):
             self._is_ended, self._due = True, math.inf
             self.transport.close()
         else:
-            self._refuse(_Refusal(408, "slow", "the head of the request took too long"))
+            self._refuse(408, "slow", "the head of the request took too long")
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn
         super().connection_made(transport)
@@ -102,7 +99,7 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > 2 * self._max:
             self.abort()  # Those that linger are bounded, too.
         elif len(self.connections) > self._max:
-            self._refuse(_Refusal(503, "connections", "too many connections"))
+            self._refuse(503, "connections", "too many connections")
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -136,11 +133,13 @@ class Connection(HttpToolsProtocol):
             except HttpParserUpgrade as upgrade:
                 self._ignore_upgrade(part[upgrade.args[0] :])
             except HttpParserError as error:
-                told, malformed = error.__context__, (400, "malformed", "this is no valid HTTP")
-                self._refuse(told if isinstance(told, _Refusal) else _Refusal(*malformed))
+                if isinstance(error.__context__, _Refusal):
+                    self._refuse(*error.__context__.args)
+                else:
+                    self._refuse(400, "malformed", "this is no valid HTTP")
             else:
                 if self._framing > self._settings.header_max_bytes:
-                    self._refuse(_Refusal(*TOO_LARGE))
+                    self._refuse(*TOO_LARGE)
         if self._unparsed:
             self.flow.pause_reading()
 
@@ -151,7 +150,7 @@ class Connection(HttpToolsProtocol):
         if any(
             name == b"upgrade" and b"websocket" in value.lower() for name, value in self.headers
         ):
-            self._refuse(_Refusal(400, "websocket", "WebSockets are not spoken here"))
+            self._refuse(400, "websocket", "WebSockets are not spoken here")
             return
         version = self.parser.get_http_version().encode()
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
@@ -256,7 +255,7 @@ class Connection(HttpToolsProtocol):
         elif self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif self._pending:
-            self._answer(self._pending)
+            self._answer(*self._pending)
         else:
             self._is_idle = not self._in_head
             head, idle = self._settings.header_receive_seconds, self._settings.keep_alive_seconds
@@ -264,26 +263,25 @@ class Connection(HttpToolsProtocol):
             if self._unparsed:
                 self._parse()
 
-    def _refuse(self, refusal: _Refusal) -> None:
+    def _refuse(self, status: int, reason: str, detail: str) -> None:
         """
         Answer in the application's place, after the requests before this one.
         """
         self._unparsed = b""
         if self.cycle is None or self.cycle.response_complete:
-            self._answer(refusal)
+            self._answer(status, reason, detail)
         elif not self.cycle.more_body:
-            self._pending = refusal
+            self._pending = status, reason, detail
         elif self.pipeline or self.cycle.response_started:
-            self._tell(refusal.args[1], None)
+            self._tell(reason, None)
             self.abort()
         else:
             # The application learns that nobody waits any more.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-            self._answer(refusal)
+            self._answer(status, reason, detail)
 
-    def _answer(self, refusal: _Refusal) -> None:
-        status, reason, detail = refusal.args
+    def _answer(self, status: int, reason: str, detail: str) -> None:
         request_id = self._tell(reason, status)
         body = problem.body(status, instance=request_id, detail=detail)
         fields = f"content-type: {problem.MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"

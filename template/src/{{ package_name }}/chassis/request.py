@@ -27,15 +27,8 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 _TRACEPARENT = re.compile(rb"(?!ff)\w\w-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-\w\w")
 
 # Why the envelope answers in place of the application, and with what.
-STATUSES = {
-    "body_too_large": 413,
-    "bug": 500,
-    "client_slow": 408,
-    "deadline": 504,
-    "grace": 503,
-    "shed": 503,
-    "unavailable": 503,
-}
+STATUSES = {"body_too_large": 413, "bug": 500, "client_slow": 408, "deadline": 504}
+STATUSES |= {"grace": 503, "shed": 503}
 
 
 class TooLarge(BaseException):
@@ -69,9 +62,8 @@ class Request(Current):
         self._status = self._bytes_in = self._bytes_out = 0
         # In the seconds of `time.monotonic`; a timer for each would cost more than a look at all.
         self.expires = math.inf
-        self._has_ended = self._is_reading = False
+        self._is_reading = self.is_over = self.is_too_large = False
         self._task: asyncio.Task[Any] | None = None
-        self.is_over = self.is_too_large = False
 
     async def run(self, app: App) -> None:
         """
@@ -108,7 +100,7 @@ class Request(Current):
                 self._check_length(self._announced)
             await self._pass_on(message)
 
-    async def answer(self, reason: str, status: int) -> None:
+    async def answer(self, reason: str, status: int | None = None) -> None:
         """
         Answer in place of the application; if it has begun, cut the connection.
         """
@@ -116,8 +108,9 @@ class Request(Current):
         if self._status:
             self._scope["extensions"]["connection"].abort()
             return
+        status = status or STATUSES[reason]
         # Whoever is only told to come again may use the connection for that.
-        named = {"retry-after": "1"} if status == STATUSES["shed"] else {}
+        named = {"retry-after": "1"} if status == 503 else {}
         named |= {} if reason in {"shed", "unavailable"} else {"connection": "close"}
         body = problem.body(status, instance=self._context["request_id"])
         await respond(self._pass_on, status, body, problem.MEDIA_TYPE, **named)
@@ -130,9 +123,8 @@ class Request(Current):
         """
         Write the canonical line and count, once.
         """
-        if self._has_ended:
+        if self not in self._process.requests:
             return
-        self._has_ended = True
         self._process.requests.discard(self)
         # The task refers to its context, and that to this request.
         self._task = None
@@ -197,7 +189,7 @@ class Request(Current):
         self._process.abandon(task)
         # Nor does the end of the process wait for it.
         connection.tasks.discard(task)
-        await self.answer(reason, STATUSES[reason])
+        await self.answer(reason)
         self.end()
         if self.is_cancellable:
             task.cancel()

@@ -21,45 +21,34 @@ from .protocol import Connection
 from .rules import variable
 from .settings import Settings
 
-__all__ = ["Server", "StartupError", "behind_proxies", "bind"]
+__all__ = ["Server", "behind_proxies", "bind"]
 
 
 # More makes a flood of errors when file descriptors run out: asyncio tries that often at once.
 BACKLOG = 256
 # How often connections are looked at; their limits are exact to that.
 LOOK_SECONDS = 0.25
-# Files, outbound connections, and the admin port.
+# Of file descriptors: for files, outbound connections and the admin port.
 OTHER_DESCRIPTORS = 1024
 
 
-class StartupError(Exception):
+def bind(process: Process, name: str) -> socket.socket:
     """
-    A start-up that failed for a reason that can be told: what happened, and what to do.
+    Bind the port that setting *name* holds, before anything is opened; or say why not, and end.
     """
-
-    def __init__(self, code: Exit, event: str, *, cause: str, action: str) -> None:
-        super().__init__(cause)
-        self.code, self.event, self.cause, self.action = code, event, cause, action
-
-
-def bind(settings: Settings, name: str) -> socket.socket:
-    """
-    Bind the port that setting *name* holds, before anything is opened.
-
-    Raises `StartupError`.
-    """
+    settings = process.settings
     host, port = str(settings.host), getattr(settings, name)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         # It listens at once: two processes may bind one port as long as neither listens.
         bound = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        code, event = Exit.CONFIGURATION, "port_not_bindable"
-        action = f"use a port above 1023 and an address of this machine: {variable(name)}, APP_HOST"
+        cause, own = str(error), variable(name)
         if error.errno == errno.EADDRINUSE:
-            code, event = Exit.UNAVAILABLE, "port_in_use"
-            action = f"stop who holds it (`ss -ltnp` tells), or set {variable(name)}"
-        raise StartupError(code, event, cause=str(error), action=action) from error
+            action = f"stop who holds it (`ss -ltnp` tells), or set {own}"
+            process.exit(Exit.UNAVAILABLE, "port_in_use", cause=cause, action=action)
+        action = f"use a port above 1023 and an address of this machine: {own}, APP_HOST"
+        process.exit(Exit.CONFIGURATION, "port_not_bindable", cause=cause, action=action)
     # asyncio does it only for sockets that name their protocol. Without it, an answer in two parts
     # waits 40 ms for the client's acknowledgement of the first.
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -85,12 +74,12 @@ class Server(uvicorn.Server):
     A uvicorn server that leaves signals to us; `should_exit` ends it within the time of grace.
     """
 
-    def __init__(
-        self, app: App, settings: Settings, process: Process, *, connections_max: int | None = None
-    ) -> None:
-        most = connections_max or settings.connections_max
-        http = partial(Connection, settings=settings, process=process, connections_max=most)
-        _allow_descriptors(2 * most + OTHER_DESCRIPTORS)
+    def __init__(self, app: App, process: Process, *, connections_max: int) -> None:
+        http = partial(Connection, process=process, connections_max=connections_max)
+        # Each connection takes one, and the usual limit of 1024 may be raised by anybody.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = max(soft, min(hard, 2 * connections_max + OTHER_DESCRIPTORS))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         super().__init__(
             uvicorn.Config(
                 app,
@@ -103,7 +92,7 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
                 # Context variables of one request must not reach the next on its connection.
                 reset_contextvars=True,
-                timeout_graceful_shutdown=settings.grace_seconds,  # type: ignore[arg-type]  # a float works
+                timeout_graceful_shutdown=process.settings.grace_seconds,  # type: ignore[arg-type]  # a float works
             )
         )
 
@@ -125,13 +114,3 @@ class Server(uvicorn.Server):
         Nothing: `Process` owns the signals.
         """
         return contextlib.nullcontext()
-
-
-def _allow_descriptors(count: int) -> None:
-    """
-    Each connection takes one, and the usual limit of 1024 may be raised by anybody.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

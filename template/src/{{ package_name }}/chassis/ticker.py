@@ -33,8 +33,8 @@ class Ticker:
         return self._loop.time() - self._due
 
     def _tick(self) -> None:
-        self.lag = max(self.late(), self.lag * 0.99)
         now = self._loop.time()
+        self.lag = max(now - self._due, self.lag * 0.99)
         for request in tuple(self._process.requests):
             if now >= request.expires:
                 request.expire()

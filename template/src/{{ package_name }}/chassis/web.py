@@ -13,7 +13,6 @@ from . import watchdog
 from .admin import Admin
 from .asgi import App
 from .envelope import Envelope
-from .environment import Loaded
 from .exits import Exit
 from .health import Check, Health
 from .logs import get_logger
@@ -45,31 +44,26 @@ class Web:
 Compose = Callable[[Any], AbstractAsyncContextManager[Web]]
 
 
-def run(compose: Compose, loaded: Loaded[Any], process: Process) -> None:
+def run(compose: Compose, process: Process) -> None:
     """
     Serve until told to stop; ends the process itself, with an exit code of `Exit`.
-
-    Raises `StartupError` when a port can't be had.
     """
-    sockets = bind(loaded.settings, "port"), bind(loaded.settings, "admin_port")
+    sockets = bind(process, "port"), bind(process, "admin_port")
 
     async def supervised() -> None:
         process.attach()
-        await process.supervise("main", lambda: _main(compose, loaded, process, *sockets))
+        await process.supervise("main", lambda: _main(compose, process, *sockets))
 
     asyncio.run(supervised())
 
 
-async def _main(
-    compose: Compose, loaded: Loaded[Any], process: Process, public: socket, private: socket
-) -> None:
-    settings = loaded.settings
+async def _main(compose: Compose, process: Process, public: socket, private: socket) -> None:
+    settings = process.settings
     if not process.is_dev:
         watchdog.start(process, limit_seconds=settings.watchdog_seconds)
-    health = Health(process, settings)
-    ticker = Ticker(process)
-    admin = Admin(process=process, health=health, ticker=ticker, unknown=len(loaded.unknown))
-    private_server = Server(admin, settings, process, connections_max=ADMIN_CONNECTIONS_MAX)
+    health, ticker = Health(process), Ticker(process)
+    admin = Admin(process=process, health=health, ticker=ticker)
+    private_server = Server(admin, process, connections_max=ADMIN_CONNECTIONS_MAX)
     process.supervise("admin", lambda: private_server.serve([private]))
 
     # Open what the service holds open.
@@ -82,13 +76,11 @@ async def _main(
 
         # Serve.
         probes = {path: admin for path in health.probes if settings.probes_on_public_port}
-        envelope = Envelope(
-            web.app, beside=probes, process=process, settings=settings, ticker=ticker
-        )
+        envelope = Envelope(web.app, beside=probes, process=process, ticker=ticker)
         app = behind_proxies(envelope, settings)
         for receiver in process.telemetry:
             app = receiver.wrap(app, probes)
-        server = Server(app, settings, process)
+        server = Server(app, process, connections_max=settings.connections_max)
         serving = process.supervise("public", lambda: server.serve([public]))
         while not server.started:  # noqa: ASYNC110  # uvicorn sets a flag, no event
             await asyncio.sleep(0.01)
