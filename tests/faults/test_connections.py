@@ -573,3 +573,19 @@ def test_head_waits_for_the_body(start: Start) -> None:
     assert talk(service, b"GET /connections/broken HTTP/1.1\r\nHost: a\r\n\r\n") == b""
     head = b"HEAD /connections/head HTTP/1.1\r\nHost: a\r\n\r\n"
     assert talk(service, head + OK).count(b"HTTP/1.1 200 ") == 2
+
+
+def test_who_leaves_at_once(start: Start) -> None:
+    """
+    A stranger that connects and disconnects while there are too many connections ends nothing.
+    """
+    service = start(connections_max=1)
+
+    with service.connect():
+        for _ in range(300):
+            service.connect().close()
+
+    wait_until(lambda: service.get("/faults/ok").status == 200)
+    assert service.process.poll() is None
+    assert not service.events("crash")
+    assert not service.events("stray_error")

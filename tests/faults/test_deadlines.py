@@ -113,7 +113,8 @@ def test_abandoned_is_bounded(start: Start) -> None:
     assert service.get("/livez", admin=True).status == 200
 
 
-def test_threads_are_bounded(start: Start) -> None:
+@pytest.mark.parametrize("path", ["thread", "thread-of-a-dependency"])
+def test_threads_are_bounded(start: Start, path: str) -> None:
     """
     Functions that block their thread past the deadline take no new one each time.
     """
@@ -121,7 +122,7 @@ def test_threads_are_bounded(start: Start) -> None:
     before = _threads(service)
 
     with ThreadPoolExecutor(60) as clients:
-        paths = ["/limits/thread"] * 60
+        paths = [f"/limits/{path}"] * 60
         statuses = {answer.status for answer in clients.map(service.get, paths)}
         statuses |= {answer.status for answer in clients.map(service.get, paths)}
 
@@ -173,6 +174,53 @@ def test_remaining_time_is_passed_down(start: Start) -> None:
     service = start(request_deadline_seconds=2)
 
     assert 1 < service.get("/limits/remaining").json <= 2
+
+
+def test_background_work(start: Start) -> None:
+    """
+    What a handler does behind its answer has no deadline, disturbs no later request on the same
+    connection, is counted, and is a bug if it fails.
+    """
+    service = start(request_deadline_seconds=0.5)
+
+    with talk(service) as connection:
+        connection.request("GET", "/limits/background")
+        answer = connection.getresponse()
+        answer.read()
+        connection.request("GET", "/limits/hasty")
+        hasty = connection.getresponse()
+        hasty.read()
+    told = service.wait_for("request", path="/limits/background")
+    abandoned = metric(service, "app_requests_abandoned")
+    service.get("/limits/release", method="POST")
+    failed = service.wait_for("request_failed")
+
+    assert (answer.status, hasty.status) == (200, 504)
+    assert told["duration_ms"] < 500
+    assert abandoned == 1
+    assert "with inf s left" in failed["exception"][0]["exc_value"]
+    assert 'app_errors_total{kind="bug"} 1.0' in metrics(service)
+    wait_until(lambda: metric(service, "app_requests_abandoned") == 0)
+
+
+def test_bug_keeps_the_connection(start: Start) -> None:
+    """
+    A bug that was answered with 500 is told once, and its connection goes on.
+    """
+    service = start()
+
+    with talk(service) as connection:
+        statuses = []
+        for path in ("/faults/raise", "/faults/ok"):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            answer.read()
+            statuses.append(answer.status)
+            assert not answer.will_close
+
+    assert statuses == [500, 200]
+    assert service.wait_for("request", status=500)["reason"] == "bug"
+    assert 'app_errors_total{kind="bug"} 1.0' in metrics(service)
 
 
 def test_unavailable_is_expected(start: Start) -> None:

@@ -60,6 +60,7 @@ def test_error_is_reported(start: Start, tracker: Receiver) -> None:
     assert all("vars" not in frame for frame in error["stacktrace"]["frames"])
 
 
+@pytest.mark.promise("M4")
 def test_expected_failures_are_not_reported(start: Start, tracker: Receiver) -> None:
     """
     What clients get wrong, and what runs out of time, is no bug; the bug in between is one.
@@ -71,6 +72,8 @@ def test_expected_failures_are_not_reported(start: Start, tracker: Receiver) -> 
         ("/faults/everything", {"method": "POST", "body": b"x" * 200}, 413),
         ("/faults/slow?seconds=x", {}, 422),
         ("/faults/slow?seconds=60", {}, 504),
+        ("/limits/unavailable", {}, 503),
+        ("/limits/unavailable?status=504", {}, 504),
         ("/faults/raise", {}, 500),
     ]
 

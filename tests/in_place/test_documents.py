@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from demo_service.__main__ import doc
 from demo_service.chassis.exits import Exit
 from demo_service.chassis.settings import Settings
 from harness import ROOT, TEMPLATE
@@ -74,6 +75,18 @@ def test_every_exit_code_is_documented() -> None:
     for code in Exit:
         assert re.search(rf"^\| {code.value} \|", text, re.MULTILINE)
         assert re.search(rf"\b{code.value}\b", epilog)
+
+
+def test_reference_of_settings_is_current(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    The reference and `.env.example` are what `config doc` prints.
+    """
+    doc()
+    printed = capsys.readouterr().out
+    ours = printed.partition("# Settings of this service")[0]
+
+    assert printed.strip() in (DOCS / "reference" / "configuration.md").read_text()
+    assert ours.strip() in (TEMPLATE / ".env.example").read_text()
 
 
 def test_settings_in_documents_exist() -> None:

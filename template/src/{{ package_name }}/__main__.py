@@ -157,12 +157,12 @@ def status() -> Exit:
         for sample in family.samples:
             labels = " ".join(f"{name}={value}" for name, value in sample.labels.items())
             if sample.name == "process_start_time_seconds":
-                print(f"{'uptime_seconds':<28}{time.time() - sample.value:.0f}")
+                print(f"{'uptime_seconds':<36} {time.time() - sample.value:.0f}")
             elif sample.name.startswith("app_") and not sample.name.endswith(
                 ("_bucket", "_created")
             ):
                 value = labels if sample.name == "app_build_info" else f"{sample.value:g} {labels}"
-                print(f"{sample.name.removeprefix('app_'):<28}{value}")
+                print(f"{sample.name.removeprefix('app_'):<36} {value}")
     return Exit.OK
 
 
@@ -191,7 +191,7 @@ def show(*, everything: bool) -> Exit:
     for path, operations in _api_document()["paths"].items():
         for method, operation in operations.items():
             for name, limit in operation.get("x-limits", {}).items():
-                print(f"# {method.upper()} {path}: {name}={limit:g}")
+                print(f"# {method.upper()} {path}: {name}={limit}")
     return Exit.OK
 
 
@@ -326,8 +326,8 @@ def _text(value: object) -> str:
 
     if value is None or isinstance(value, str):
         return mask(value or "")
-    if _secrets_in(value):
-        return "**********"
+    if secrets := _secrets_in(value):
+        return "**********" if any(secrets) else ""
     plain = list(value) if isinstance(value, (tuple, set, frozenset)) else value
     return mask(json.dumps(plain, default=str, ensure_ascii=False).strip('"'))
 

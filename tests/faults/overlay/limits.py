@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import BackgroundTasks, Depends, Request
 from starlette.responses import StreamingResponse
 
 from .chassis.asgi import Receive, Scope, Send
@@ -53,6 +54,17 @@ def in_thread() -> None:
     release.wait(60)
 
 
+def _in_thread() -> None:
+    release.wait(60)
+
+
+@router.get("/thread-of-a-dependency")
+async def in_thread_of_a_dependency(_: Annotated[None, Depends(_in_thread)]) -> None:
+    """
+    Waits for a thread although it is an `async def`.
+    """
+
+
 @router.post("/release")
 async def let_go() -> None:
     release.set()
@@ -69,6 +81,17 @@ async def raise_late() -> None:
         await asyncio.sleep(60)
     finally:
         raise RuntimeError("after its deadline")
+
+
+@router.get("/background")
+async def background(tasks: BackgroundTasks) -> None:
+    tasks.add_task(_work)
+
+
+async def _work() -> None:
+    while not release.is_set():  # noqa: ASYNC110  # threads wait for it too
+        await asyncio.sleep(0.05)
+    raise RuntimeError(f"behind its answer, with {remaining()} s left")
 
 
 @router.get("/unavailable")

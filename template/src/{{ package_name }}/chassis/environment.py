@@ -148,7 +148,7 @@ def _broken_rules(
         is_set = switch not in bad and raw.get(switch, cls.model_fields[switch].default)
         if name not in there and is_set:
             chosen = ",".join(sorted({*there, name}))
-            mend = f"copier update --defaults --data 'telemetry=[{chosen}]'"
+            mend = f"copier update --defaults --vcs-ref :current: --data 'telemetry=[{chosen}]'"
             yield variable(switch), f"is set, but this service has no {name}; unset it, or {mend}"
     if "port" in numbers and numbers["port"] == numbers.get("admin_port"):
         yield variable("admin_port"), f"must differ from {variable('port')}={numbers['port']:g}"

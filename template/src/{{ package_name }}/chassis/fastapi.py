@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from functools import cached_property, partial
 from importlib.metadata import metadata
-from inspect import iscoroutinefunction, unwrap
+from inspect import isasyncgenfunction, iscoroutinefunction, unwrap
 from typing import Any
 
 import orjson
@@ -86,7 +86,7 @@ class StrictRoute(routing.APIRoute):
         is_usual = (takes_json or body is None) and _is_usual(route, parts)
 
         limits = getattr(route.endpoint, "limits", Limits())
-        in_thread = not iscoroutinefunction(route.endpoint)
+        in_thread = not all(_is_async(part.call) for part in parts)
 
         async def check_and_handle(request: Request) -> Response:
             current = CURRENT.get()
@@ -152,6 +152,10 @@ def _shortcut(app: FastAPI) -> Any:
     router, search = app.router, app.router.middleware_stack
     routes: list[Any] = []
     for route in routing.iter_route_contexts(router.routes):
+        if hasattr(route.endpoint, "limits") and not isinstance(route.original_route, StrictRoute):
+            raise TypeError(
+                f"{route.path} declares limits: its router must be chassis.fastapi.Router"
+            )
         if not isinstance(route.original_route, StrictRoute):
             break
         routes.append((route.matches, route.usual, route.app, route.original_route))
@@ -252,11 +256,20 @@ def _is_usual(route: Any, parts: list[models.Dependant]) -> bool:
     calls = [part.call for part in parts]
     return (
         route.response_field is not None
-        and route.max_body_size is None
+        # Newer than our oldest FastAPI.
+        and getattr(route, "max_body_size", None) is None
         and not isinstance(route.response_class, type)
         and all(iscoroutinefunction(call) and unwrap(call) is call for call in calls)
         and all(part.use_cache and not any(getattr(part, name) for name in _MORE) for part in parts)
     )
+
+
+def _is_async(call: Any) -> bool:
+    """
+    Whether it runs on the event loop: FastAPI gives all else to a thread.
+    """
+    forms = (unwrap(call), getattr(call, "__call__", None))  # noqa: B004  # objects that are called
+    return any(iscoroutinefunction(form) or isasyncgenfunction(form) for form in forms)
 
 
 def _walk(part: models.Dependant) -> Iterator[models.Dependant]:
@@ -285,7 +298,8 @@ def _check_query(request: Request, known: dict[str, bool], *, is_open: bool) -> 
     counts = Counter(name for name, _ in request.query_params.multi_items()) if query else {}
     for name, count in counts.items():
         if name not in known and not is_open:
-            raise _invalid("unknown", "There is an unknown parameter", "query")
+            names = ", ".join(sorted(known)) or "none"
+            raise _invalid("unknown", f"There is an unknown parameter; known: {names}", "query")
         if count > 1 and not known.get(name, True):
             raise _invalid("repeated", "Give this parameter once", "query", name)
 
@@ -337,10 +351,12 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
         # Starlette names the methods of one route; others may have the same path.
         routes = routing.iter_route_contexts(request.app.routes)
         same = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+        CURRENT.get().route = same[0].path or ""
         headers["Allow"] = ", ".join(
             sorted({name for route in same for name in route.methods or ()})
         )
-    return _problem(error.status_code, headers, detail=error.detail)
+    told = {"detail" if isinstance(error.detail, str) else "errors": error.detail}
+    return _problem(error.status_code, headers, **told)
 
 
 async def _unavailable(_: Request, error: problem.Unavailable) -> Response:
@@ -352,6 +368,7 @@ async def _bug(_: Request, __: Exception) -> Response:
     """
     FastAPI raises it again after this answer; the envelope reports it.
     """
+    CURRENT.get().reason = "bug"
     return _problem(500)
 
 

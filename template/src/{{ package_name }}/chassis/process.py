@@ -100,13 +100,6 @@ class Process:
 
         threading.Thread(target=run, name=name, daemon=True).start()
 
-    def abandon(self, task: "asyncio.Task[Any]") -> None:
-        """
-        Leave behind the task of a request that was answered without it; it is counted till it ends.
-        """
-        self.abandoned.add(task)
-        task.add_done_callback(self.abandoned.discard)
-
     def crash(self, cause: str, error: BaseException | None = None) -> NoReturn:
         """
         Say what is known and end: a restart mends more than limping on.

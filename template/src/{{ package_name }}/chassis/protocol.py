@@ -9,6 +9,7 @@ import math
 import re
 import uuid
 from asyncio import Transport
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -78,6 +79,8 @@ class Connection(HttpToolsProtocol):
         """
         Cut the connection at once.
         """
+        if self.cycle:
+            self.cycle.disconnected = True
         self.transport.abort()
 
     def look(self, now: float) -> None:
@@ -105,8 +108,8 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
         if isinstance(exc, TimeoutError):
             self._tell("stalled", None)
-        # It refers back to this object through its scope.
-        self.cycle = None  # type: ignore[assignment]  # as before the first request
+        # They refer back to this object.
+        self.cycle = self.scope = None  # type: ignore[assignment]  # as before the first request
 
     def data_received(self, data: bytes) -> None:
         if self._is_ended:
@@ -126,7 +129,8 @@ class Connection(HttpToolsProtocol):
         """
         while self._unparsed and not (self.pipeline or self._pending or self._is_ended):
             rest = memoryview(self._unparsed)
-            part, self._unparsed = rest[:PART_BYTES], rest[PART_BYTES:]
+            # An empty view would keep all that was read.
+            part, self._unparsed = rest[:PART_BYTES], rest[PART_BYTES:] or b""
             self._framing += len(part)
             try:
                 self.parser.feed_data(part)
@@ -298,7 +302,9 @@ class Connection(HttpToolsProtocol):
         """
         self._is_ended, self._unparsed = True, b""
         self._due = self.loop.time() + LINGER_SECONDS
-        self.transport.write_eof()
+        with suppress(OSError):
+            # Who is gone already needs to be told nothing.
+            self.transport.write_eof()
         self.flow.resume_reading()
 
     def _tell(self, reason: str, status: int | None) -> str:

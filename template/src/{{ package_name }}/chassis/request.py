@@ -69,9 +69,12 @@ class Request(Current):
         """
         Pass the request on to *app* until its deadline.
         """
-        self._task = asyncio.current_task()
+        task = self._task = asyncio.current_task()
         self._expire_at(self._started + self._envelope.settings.request_deadline_seconds)
-        await app(self._scope, self.receive, self.send)
+        try:
+            await app(self._scope, self.receive, self.send)
+        finally:
+            self._process.abandoned.discard(task)
 
     def limit(self, limits: Limits) -> None:
         """
@@ -104,9 +107,15 @@ class Request(Current):
         """
         Answer in place of the application; if it has begun, cut the connection.
         """
+        if self not in self._process.requests:
+            # It failed behind its answer, as background work does.
+            self._process.errors[reason] += self._told != reason
+            return
         self.reason = reason
-        if self._status:
-            self._scope["extensions"]["connection"].abort()
+        connection = self._scope["extensions"]["connection"]
+        if self._status or connection.flow.write_paused:
+            # There is nothing to add, or nobody who reads it.
+            connection.abort()
             return
         status = status or STATUSES[reason]
         # Whoever is only told to come again may use the connection for that.
@@ -127,7 +136,7 @@ class Request(Current):
             return
         self._process.requests.discard(self)
         # The task refers to its context, and that to this request.
-        self._task = None
+        self._task, self._told = None, self.reason
         seconds = time.monotonic() - self._started
         method, status = self._scope["method"], self._status
         # Starlette leaves its route there; the path itself is no label.
@@ -161,7 +170,13 @@ class Request(Current):
             message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._id), *close]
         self._bytes_out += len(message.get("body", b""))
         await self._send(message)
-        if (idle := self._limits.idle_seconds) is not None:
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            # What the application still does is not the request's any more, nor is its deadline.
+            if self._task:
+                self._process.abandoned.add(self._task)
+            DEADLINE.set(math.inf)
+            self.end()
+        elif (idle := self._limits.idle_seconds) is not None:
             # It streams: the next part is due, but the whole has its end.
             end = self._started + self._limits.life_seconds
             self._expire_at(min(time.monotonic() + idle, end))
@@ -186,7 +201,7 @@ class Request(Current):
         connection = self._scope["extensions"]["connection"]
         is_slow = self._is_reading and connection.is_receiving
         reason = "client_slow" if is_slow else "deadline"
-        self._process.abandon(task)
+        self._process.abandoned.add(task)
         # Nor does the end of the process wait for it.
         connection.tasks.discard(task)
         await self.answer(reason)
