@@ -444,6 +444,7 @@ def test_malformed(start: Start) -> None:
             wrong[name] = answer[:200]
             continue
         _, fields, problem = parse(answer)
+        service.wait_for("connection_refused", request_id=fields["x-request-id"])
         refused = service.events("connection_refused", request_id=fields["x-request-id"])
         if problem["instance"] != fields["x-request-id"] or len(refused) != 1:
             wrong[name] = answer
@@ -583,9 +584,11 @@ def test_who_leaves_at_once(start: Start) -> None:
 
     with service.connect():
         for _ in range(300):
-            service.connect().close()
+            with contextlib.suppress(OSError):
+                service.connect().close()
 
-    wait_until(lambda: service.get("/faults/ok").status == 200)
+    wait_until(service.is_ready)
+    assert service.get("/faults/ok").status == 200
     assert service.process.poll() is None
     assert not service.events("crash")
     assert not service.events("stray_error")
