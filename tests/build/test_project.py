@@ -92,6 +92,25 @@ def test_own_tests(copy: Copy, uv: Uv, version: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("telemetry", "resolution"),
+    [([], "lowest-direct"), (["sentry"], "highest"), (["sentry", "opentelemetry"], "highest")],
+)
+def test_own_tests_otherwise(copy: Copy, uv: Uv, telemetry: list[str], resolution: str) -> None:
+    """
+    They pass too with the oldest releases that the bounds admit, and with what was chosen.
+    """
+    project = copy(sync=False, telemetry=telemetry)
+    uv("sync", "--quiet", cwd=project, UV_RESOLUTION=resolution)
+
+    ended = subprocess.run(
+        [".venv/bin/pytest", "-q"], cwd=project, capture_output=True, text=True, check=False
+    )
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert re.search(r"\d+ passed", ended.stdout)
+
+
+@pytest.mark.parametrize(
     ("path", "text"),
     [
         ("src/order_desk/domain.py", "\n\n\n\n"),

@@ -18,7 +18,7 @@ PACKAGE = TEMPLATE / "src" / "{{ package_name }}"
 CHASSIS = PACKAGE / "chassis"
 
 # DESIGN.md: for a web service. What only some answers bring has a budget of its own.
-CHASSIS_LINES = 1_872
+CHASSIS_LINES = 1_851
 CHOSEN = {"sentry.py": 45, "opentelemetry.py": 65}
 
 
