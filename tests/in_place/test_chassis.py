@@ -17,7 +17,7 @@ from harness import ROOT, TEMPLATE
 PACKAGE = TEMPLATE / "src" / "{{ package_name }}"
 CHASSIS = PACKAGE / "chassis"
 
-# DESIGN.md: for a web service. What only some answers bring has a budget of its own.
+# docs/decisions/chassis.md: for a web service. What only some answers bring has its own budget.
 CHASSIS_LINES = 1_851
 CHOSEN = {"sentry.py": 45, "opentelemetry.py": 65}
 
