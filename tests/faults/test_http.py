@@ -82,5 +82,6 @@ def test_any_asgi_application(start: Start, app: str) -> None:
     assert answer.headers["x-request-id"] == "request-id"
     assert broken.status == 500
     assert large.status == 413
+    assert b"app_requests_abandoned 0.0" in service.get("/metrics", admin=True).body
     assert len(service.events("request_failed")) == 1
     assert service.stop() == 0

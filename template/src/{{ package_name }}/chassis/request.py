@@ -75,6 +75,7 @@ class Request(Current):
             await app(self._scope, self.receive, self.send)
         finally:
             self._process.abandoned.discard(task)
+            self._task = None
 
     def limit(self, limits: Limits) -> None:
         """
