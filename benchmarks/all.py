@@ -3,7 +3,7 @@ Every benchmark of a running service; writes RESULTS.md and its plots.
 
     uv run python benchmarks/all.py [--quick] [--to FOLDER]
 
-About twenty minutes; it wants two cores and a machine that does nothing else.
+About ten minutes; it wants two cores and a machine that does nothing else.
 """
 
 import argparse

@@ -251,7 +251,8 @@ async def capacity(port: int, path: str, *, seconds: float, connections: int = 3
         nonlocal count
         while time.monotonic() < began + seconds:
             # On a machine that does other things, even this may be refused now and then.
-            count += _status(await clients.ask(request)) == 200
+            status = _status(await clients.ask(request))
+            count += status == 200
 
     await asyncio.gather(*(repeat() for _ in range(connections)))
     clients.close()

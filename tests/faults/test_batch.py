@@ -45,7 +45,7 @@ class Clients:
         self._threads = [threading.Thread(target=self._ask, args=[number]) for number in range(4)]
         for thread in self._threads:
             thread.start()
-        wait_until(lambda: len(self.answered) > 200)
+        wait_until(lambda: len(self.answered) > 1000)
 
     def _ask(self, number: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._service.port, timeout=10)

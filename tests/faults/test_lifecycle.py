@@ -134,10 +134,12 @@ def test_debug_ends_by_itself(start: Start) -> None:
     service.wait_for("request")
 
     def is_quiet() -> bool:
-        before = len(service.lines())
-        for _ in range(20):
-            service.get("/faults/ok")
-        return len(service.lines()) == before
+        before, shown = len(service.events("request")), len(service.events("stacks"))
+        service.get("/faults/ok")
+        # Lines keep their order, so that of the request would be there before this one.
+        service.send_signal(signal.SIGUSR1)
+        wait_until(lambda: len(service.events("stacks")) > shown)
+        return len(service.events("request")) == before
 
     wait_until(is_quiet)
 
