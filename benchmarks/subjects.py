@@ -155,7 +155,8 @@ def start(
         options += ["--timeout-keep-alive", "75", "--log-level", "warning"]
         command = [bin_ / "python", "-m", "uvicorn", "bare:app", *map(str, options)]
     else:
-        own = {"port": port, "admin_port": admin_port, "drain_seconds": 0, **settings}
+        own = {"port": port, "admin_port": admin_port, **settings}
+        own = {"drain_seconds": 0, "readiness_period_seconds": 0} | own
         environment |= {f"APP_{name.upper()}": str(value) for name, value in own.items()}
     with log.open("wb") as out:
         # Appended to, so that the file can be emptied while the service writes.

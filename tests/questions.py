@@ -18,6 +18,7 @@ SAMPLES: dict[str, list[str]] = {
     "service_name": ["order-desk", "a", "null", "x" * 52],
     "description": ["Does one thing well.", "It's #1: {{ 7*7 }} & more — ünïcödé 🌴", "- yes"],
     "owner": ["your-team", "acme/payments_2", "1e3", "no"],
+    "package_index_url": ["", "https://packages.example.com:8443/acme/simple/"],
 }
 
 
@@ -30,8 +31,11 @@ def _questions() -> dict[str, list[Any]]:
         choices = question.get("choices")
         values = list(choices.values()) if isinstance(choices, dict) else choices
         if question.get("multiselect"):
-            # Nothing is an answer too, where it is the default.
-            sizes = range(0 if question["default"] == [] else 1, len(values) + 1)
+            # Nothing is an answer too, but where it is refused; of many choices, each and all.
+            sizes = {0, 1, len(values)} if len(values) > 3 else range(len(values) + 1)
+            sizes = sorted(
+                {*sizes} - ({0} if "at least one" in question.get("validator", "") else set())
+            )
             values = [list(some) for size in sizes for some in itertools.combinations(values, size)]
         found[name] = values or SAMPLES[name]
     return found

@@ -194,7 +194,8 @@ def test_console_on_a_terminal(project: Path, level: str, said_first: str) -> No
     A person at a terminal reads text, not JSON; so are wrong settings told.
     """
     port, admin_port = free_ports()
-    ports = {"APP_PORT": str(port), "APP_ADMIN_PORT": str(admin_port), "APP_DRAIN_SECONDS": "0"}
+    ports = {"APP_PORT": str(port), "APP_ADMIN_PORT": str(admin_port)}
+    ports |= {"APP_DRAIN_SECONDS": "0", "APP_READINESS_PERIOD_SECONDS": "0"}
     ours, theirs = pty.openpty()
     command = [str(project / ".venv" / "bin" / "order-desk"), "web"]
     with subprocess.Popen(

@@ -25,6 +25,7 @@ PACKAGE = (__package__ or "").partition(".")[0]
 DEV = {
     "api_docs": "true",
     "drain_seconds": "0",
+    "readiness_period_seconds": "0",
     "log_format": "console",
 }
 ENV_FILE = Path(".env")

@@ -50,6 +50,7 @@ class Service:
             "APP_PORT": str(self.port),
             "APP_ADMIN_PORT": str(self.admin_port),
             "APP_DRAIN_SECONDS": "0",
+            "APP_READINESS_PERIOD_SECONDS": "0",
             **environment,
         }
         self.stdout, self.stderr = folder / "stdout", folder / "stderr"

@@ -138,8 +138,7 @@ def _broken_rules(
         with suppress(TypeError, ValueError):
             numbers |= {} if name in bad else {name: float(raw.get(name, field.default))}
     for rule in RULES:
-        terms, _, right = rule.parts
-        names = [right, *(term for term in terms if term in cls.model_fields)]
+        names = rule.fields[::-1]
         if numbers.keys() >= {*names} and (problem := rule.broken(numbers)):
             named = [name for name in names if name in raw]
             yield variable((named or names)[0]), problem

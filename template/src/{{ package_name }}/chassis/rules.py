@@ -24,36 +24,46 @@ def variable(field: str) -> str:
 @dataclass(frozen=True)
 class Rule:
     """
-    A sum of settings and numbers, `<` or `<=`, one setting; and why.
+    A sum of settings, their products and numbers; `<` or `<=`; one setting; and why.
     """
 
     text: str
     why: str
 
     @property
-    def parts(self) -> tuple[list[str], str, str]:
+    def fields(self) -> list[str]:
         """
-        The terms on the left, the operator, the setting on the right.
+        The settings it compares, that on the right last.
         """
-        left, operator, right = re.split(r" (<=?) ", self.text)
-        return left.split(" + "), operator, right
+        return re.findall(r"[a-z]\w+", self.text)
 
     def broken(self, values: Mapping[str, float]) -> str | None:
         """
         How *values* break this rule and what would mend it, or None.
         """
-        terms, operator, right = self.parts
-        total = sum(values[term] if term in values else float(term) for term in terms)
+        left, operator, right = re.split(r" (<=?) ", self.text)
+        sizes = {
+            term: math.prod(
+                values[part] if part in values else float(part) for part in term.split(" * ")
+            )
+            for term in left.split(" + ")
+        }
+        total = sum(sizes.values())
         if total < values[right] or (operator == "<=" and total == values[right]):
             return None
         step = operator == "<"
-        longest = max((term for term in terms if term in values), key=values.__getitem__)
-        room = math.floor(values[right] - total + values[longest]) - step
+        longest = max((term for term in sizes if not term.isdecimal()), key=sizes.__getitem__)
+        part, _, count = longest.partition(" * ")
+        room = (values[right] - total + sizes[longest]) // values.get(count, 1) - step
         mends = [f"{variable(right)}={math.ceil(total) + step}"]
-        mends += [f"{variable(longest)}={room}"] if room > 0 else []
-        shown = [f"{variable(term)}={values[term]:g}" if term in values else term for term in terms]
-        limit = f"{'less than' if step else 'at most'} {variable(right)}={values[right]:g}"
-        return f"{' + '.join(shown)} must be {limit}: {self.why}; try {' or '.join(mends)}"
+        mends += [f"{variable(part)}={room:g}"] if room > 0 else []
+        shown = re.sub(r"[a-z]\w+", lambda name: _assignment(name[0], values), left)
+        limit = f"{'less than' if step else 'at most'} {_assignment(right, values)}"
+        return f"{shown} must be {limit}: {self.why}; try {' or '.join(mends)}"
+
+
+def _assignment(field: str, values: Mapping[str, float]) -> str:
+    return f"{variable(field)}={values[field]:g}"
 
 
 RULES = (
@@ -65,8 +75,14 @@ RULES = (
     Rule("header_receive_seconds < request_deadline_seconds", "the head is the least of a request"),
     Rule("request_deadline_seconds < watchdog_seconds", "a slow request is no stuck event loop"),
     Rule("lb_idle_seconds < keep_alive_seconds", "the load balancer reuses what is still open"),
+    Rule("check_timeout_seconds < probe_timeout_seconds", "a probe waits for the checks' results"),
     Rule(
-        "drain_seconds + grace_seconds + telemetry_flush_seconds + 1 < platform_grace_seconds",
+        "readiness_period_seconds * readiness_failures <= drain_seconds",
+        "who sends requests must have noticed the end before the listener closes",
+    ),
+    Rule(
+        "pre_stop_seconds + drain_seconds + grace_seconds + telemetry_flush_seconds + 1"
+        " < platform_grace_seconds",
         "or the platform kills it",
     ),
 )

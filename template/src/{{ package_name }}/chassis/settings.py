@@ -113,7 +113,19 @@ class Settings(BaseSettings):
     telemetry_flush_seconds: Seconds = 2
     """Limit of what is still sent to tracker and collector when the process ends."""
     platform_grace_seconds: Seconds = 45
-    """Declared: time the platform waits between SIGTERM and SIGKILL."""
+    """Declared: time the platform waits before SIGKILL, from the start of its pause if any."""
+    pre_stop_seconds: Annotated[float, Field(ge=0, le=86400)] = 0
+    """Declared: pause of the platform before SIGTERM."""
+    probe_timeout_seconds: Seconds = 1
+    """Declared: limit of one probe."""
+    readiness_period_seconds: Annotated[float, Field(ge=0, le=86400)] = 2
+    """Declared: time between two readiness probes; 0 if nothing balances."""
+    readiness_failures: Annotated[int, Field(ge=1)] = 2
+    """Declared: failed readiness probes after which no more requests are sent."""
+    liveness_period_seconds: Seconds = 10
+    """Declared: time between two liveness probes."""
+    liveness_failures: Annotated[int, Field(ge=1)] = 3
+    """Declared: failed liveness probes after which the process is replaced."""
     lb_idle_seconds: Seconds = 60
     """Declared: idle time after which the load balancer disconnects."""
     lb_response_seconds: Seconds = 30
