@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -221,6 +222,29 @@ def _run(
         )
 
     return run
+
+
+@pytest.fixture(name="values", scope="session")
+def _values(
+    command: list[str], environment: dict[str, str]
+) -> Callable[[Mapping[str, str]], dict[str, str]]:
+    """
+    The settings in force where a manifest sets these variables, all with their text.
+    """
+
+    def values(manifest: Mapping[str, str]) -> dict[str, str]:
+        ended = subprocess.run(  # noqa: S603  # the service under test
+            [*command, "config", "show", "--all"],
+            env=clean(environment | dict(manifest)),
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return dict(re.findall(r"^(APP_\w+)=(.*)  # \w+", ended.stdout, re.MULTILINE))
+
+    return values
 
 
 @pytest.fixture(name="start")
