@@ -32,10 +32,8 @@ def _questions() -> dict[str, list[Any]]:
         values = list(choices.values()) if isinstance(choices, dict) else choices
         if question.get("multiselect"):
             # Nothing is an answer too, but where it is refused; of many choices, each and all.
-            sizes = {0, 1, len(values)} if len(values) > 3 else range(len(values) + 1)
-            sizes = sorted(
-                {*sizes} - ({0} if "at least one" in question.get("validator", "") else set())
-            )
+            least = 1 if "at least one" in question.get("validator", "") else 0
+            sizes = [*range(least, len(values) + 1)] if len(values) < 4 else [least, 1, len(values)]
             values = [list(some) for size in sizes for some in itertools.combinations(values, size)]
         found[name] = values or SAMPLES[name]
     return found

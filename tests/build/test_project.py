@@ -14,9 +14,13 @@ from typing import Any
 import pytest
 from harness import ROOT
 
-from questions import pairwise
+from questions import QUESTIONS, pairwise
 
 PYTHONS = ["3.11", "3.12", "3.13"]
+# The questions whose answers change what runs.
+RUNNING = {
+    name: QUESTIONS[name] for name in ("service_name", "description", "processes", "telemetry")
+}
 Copy = Callable[..., Path]
 Uv = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -38,7 +42,9 @@ def find_python(version: str) -> str:
     pytest.skip(message)
 
 
-@pytest.mark.parametrize("answers", list(pairwise()), ids=lambda answers: answers["service_name"])
+@pytest.mark.parametrize(
+    "answers", list(pairwise(RUNNING)), ids=lambda answers: answers["service_name"]
+)
 def test_boots_and_answers(
     copy: Copy, start_in: Callable[..., Any], answers: dict[str, Any]
 ) -> None:

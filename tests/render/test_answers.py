@@ -50,6 +50,13 @@ WRONG = [
     ("processes", ["cron"], "Invalid choice"),
     ("telemetry", ["datadog"], "Invalid choice"),
     ("python_version", "3.10", "Invalid choice"),
+    ("ci", "jenkins", "Invalid choice"),
+    ("deploy", ["heroku"], "Invalid choice"),
+    ("package_index_url", "http://packages.example.com/simple", "https:// URL without credentials"),
+    ("package_index_url", "https://me:secret@packages.example.com", "UV_INDEX_INTERNAL_USERNAME"),
+    ("package_index_url", "https://packages.example.com/a b", "https:// URL without credentials"),
+    ("package_index_url", 'https://packages.example.com/"', "https:// URL without credentials"),
+    ("package_index_url", "packages.example.com", "https:// URL without credentials"),
 ]
 
 

@@ -20,6 +20,8 @@ from ownership import OWNERS, owners
 from questions import QUESTIONS, pairwise
 
 ANSWERS = [{}, *pairwise()]
+# The questions that choose modules which others import; elsewhere Python differs in names alone.
+MODULES = {name: QUESTIONS[name] for name in ("processes", "telemetry")}
 Render = Callable[..., Path]
 
 
@@ -89,11 +91,14 @@ def test_clients_without_limits_are_refused(render: Render, module: str) -> None
     assert "All checks passed" in lint("src/order_desk/chassis/outbound.py")
 
 
-def test_typed(project: Path) -> None:
+@pytest.mark.parametrize("answers", list(pairwise(MODULES)), ids=repr)
+def test_typed(render: Render, answers: dict[str, Any]) -> None:
     """
-    The type checker, at its strictest, finds nothing.
+    The type checker, at its strictest, finds nothing, whatever modules were chosen.
     """
-    check("mypy", "--python-executable", sys.executable, cwd=project)
+    everything = {"deploy": QUESTIONS["deploy"][-1]}
+
+    check("mypy", "--python-executable", sys.executable, cwd=render(**everything, **answers))
 
 
 def test_no_jinja_left(project: Path) -> None:
