@@ -29,9 +29,12 @@ def find_haproxy() -> str:
     pytest.skip(message)
 
 
-def configuration(port: int, servers: Sequence[tuple[int, int]], *, check: str = "1s") -> str:
+def configuration(
+    port: int, servers: Sequence[tuple[int, int]], *, check: str = "1s", retries: bool = True
+) -> str:
     """
-    The document's, with these ports and this interval between checks.
+    The document's, with these ports and this interval between checks; without retries it trusts
+    the servers as much as most balancers do.
     """
     text = (ROOT / "docs" / "how-to" / "haproxy.md").read_text()
     block = "\n".join(re.findall(r"^    (.*)$|^$", text.partition("\n\n\n")[0], re.MULTILINE))
@@ -39,6 +42,9 @@ def configuration(port: int, servers: Sequence[tuple[int, int]], *, check: str =
     lines = [line for line in block.splitlines() if not line.startswith("    server ")]
     text = "\n".join(lines).replace("127.0.0.1:8080", f"127.0.0.1:{port}")
     text = text.replace("inter 1s", f"inter {check}")
+    if not retries:
+        text = re.sub(r"(?m)^ +(retries|option redispatch|retry-on) .*\n", "", text)
+        text = text.replace("defaults\n", "defaults\n    retries 0\n")
     names = ("one", "two")
     for name, (public, admin) in zip(names, servers, strict=False):
         text += f"\n    server {name} 127.0.0.1:{public} port {admin}"
@@ -47,14 +53,14 @@ def configuration(port: int, servers: Sequence[tuple[int, int]], *, check: str =
 
 @contextlib.contextmanager
 def balance(
-    folder: Path, servers: Sequence[tuple[int, int]], *, check: str = "1s"
+    folder: Path, servers: Sequence[tuple[int, int]], *, check: str = "1s", retries: bool = True
 ) -> Iterator[tuple[int, int]]:
     """
     Put haproxy before the servers, each a public and an admin port; its own port and process id.
     """
     port, _ = free_ports()
     file = folder / f"haproxy-{port}.cfg"
-    file.write_text(configuration(port, servers, check=check))
+    file.write_text(configuration(port, servers, check=check, retries=retries))
     process = subprocess.Popen([find_haproxy(), "-db", "-q", "-f", file])
     try:
         wait_until(lambda: _listens(port))

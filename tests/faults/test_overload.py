@@ -246,15 +246,44 @@ def test_rolling_restarts(serve: Start, tmp_path: Path) -> None:
     Five rolling restarts of two instances behind haproxy under constant load, GET and POST, on
     connections that are kept alive and on new ones: every answer is a 200.
     """
+    codes, replies = rolling_restarts(serve, tmp_path, times=5, drain_seconds=1)
+
+    assert codes == [0] * 10
+    assert [reply for reply in replies if reply.status != 200] == []
+    assert len(replies) > 200
+
+
+@pytest.mark.promise("L3")
+@pytest.mark.parametrize("drain_seconds", [1, 0], ids=["drain", "no drain"])
+def test_it_is_the_drain(serve: Start, tmp_path: Path, drain_seconds: float) -> None:
+    """
+    Also behind a balancer that tries nothing twice no request is lost, and without the drain some
+    are.
+    """
+    codes, replies = rolling_restarts(
+        serve, tmp_path, times=1, drain_seconds=drain_seconds, retries=False
+    )
+    lost = [reply for reply in replies if reply.status != 200]
+
+    assert codes == [0] * 2
+    assert bool(lost) == (drain_seconds == 0)
+
+
+def rolling_restarts(
+    serve: Start, folder: Path, *, times: int, drain_seconds: float, retries: bool = True
+) -> tuple[list[int], list[openloop.Reply]]:
+    """
+    Restart two instances in turn behind haproxy; their exit codes, and what clients were answered.
+    """
     find_haproxy()
     # What else this machine does must not make it shed.
-    settings = {"drain_seconds": 1, "shed_lag_seconds": 60, "log_level": "info"}
+    settings = {"drain_seconds": drain_seconds, "shed_lag_seconds": 60, "log_level": "info"}
     services = [serve(**settings), serve(**settings)]
     ports = [(service.port, service.admin_port) for service in services]
 
     def restart_all() -> list[int]:
         codes = []
-        for _ in range(5):
+        for _ in range(times):
             for index, (port, admin_port) in enumerate(ports):
                 codes.append(services[index].stop())
                 again = serve(ready=False, port=port, admin_port=admin_port, **settings)
@@ -284,14 +313,10 @@ def test_rolling_restarts(serve: Start, tmp_path: Path) -> None:
         )
         return await restarting, loads
 
-    with balance(tmp_path, ports, check="100ms") as (port, _):
+    with balance(folder, ports, check="100ms", retries=retries) as (port, _):
         wait_until(lambda: answers(port), seconds=10)
         codes, loads = asyncio.run(restart_under_load(port))
-
-    assert codes == [0] * 10
-    for load in loads:
-        assert [reply for reply in load.replies if reply.status != 200] == []
-        assert len(load.replies) > 100
+    return codes, [reply for load in loads for reply in load.replies]
 
 
 def answers(port: int) -> bool:
