@@ -374,6 +374,7 @@ def test_slow_download(start: Start) -> None:
     assert cut["bytes_out"] < 64 * size
 
 
+@pytest.mark.alone
 def test_parts_are_sent_at_once(start: Start) -> None:
     """
     No part of an answer waits until the client has acknowledged the one before.

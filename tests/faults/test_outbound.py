@@ -465,6 +465,7 @@ def test_stale_connection(start: Start, peer: Callable[..., Peer]) -> None:
     assert len(other.seen) == 2
 
 
+@pytest.mark.alone
 @pytest.mark.promise("T7")
 def test_bulkhead(start: Start, ask: Ask, peer: Callable[..., Peer]) -> None:
     """

@@ -19,6 +19,7 @@ import pytest
 from balancer import balance, find_haproxy
 from harness import wait_until
 
+pytestmark = pytest.mark.alone
 Start = Callable[..., Any]
 Idle = Callable[[Any], list[socket.socket]]
 WORK = "/overload/work"

@@ -254,6 +254,7 @@ def p99(service: Any) -> float:
     return sorted(found)[98]
 
 
+@pytest.mark.alone
 @pytest.mark.promise("M6")
 @pytest.mark.parametrize("behaviour", ["hanging", "429"])
 def test_dead_receivers_slow_nothing(
