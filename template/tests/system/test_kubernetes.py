@@ -123,13 +123,13 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     """
     The same without a tool, names and labels aside; raises AssertionError for what it can't tell.
     """
-    told = f"{path}: {{}} can't be read without kubectl; install it to test this overlay"
+    why = "can't be read without kubectl; install it to test this overlay"
     loaded = yaml.safe_load(path.read_text())
-    assert loaded.keys() <= READABLE, told.format(", ".join(sorted(loaded.keys() - READABLE)))
+    assert loaded.keys() <= READABLE, f"{path}: {sorted(loaded.keys() - READABLE)} {why}"
     counts = {each["name"]: each["count"] for each in loaded.get("replicas", [])}
     for resource in loaded.get("resources", []):
         there = path.parent / resource
-        assert there.exists(), told.format(resource)
+        assert there.exists(), f"{path}: {resource} {why}"
         inner = read(there / path.name) if there.is_dir() else yaml.safe_load_all(there.read_text())
         for document in filter(None, inner):
             name = document["metadata"]["name"]
@@ -140,7 +140,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
             yield document
     for generator in loaded.get("configMapGenerator", []):
         other = generator.keys() - {"envs", "literals", "name"}
-        assert not other, told.format(", ".join(sorted(other)))
+        assert not other, f"{path}: {sorted(other)} {why}"
         lines = list(generator.get("literals", []))
         for name in generator.get("envs", []):
             lines += (path.parent / name).read_text().splitlines()
@@ -199,7 +199,6 @@ def numbers(manifests: Manifests) -> Iterator[tuple[str, Any, str]]:
         yield "annotations.prometheus.io/port", annotations["prometheus.io/port"], "APP_ADMIN_PORT"
 
 
-@pytest.mark.promise("C4")
 def test_numbers_are_the_settings(manifests: Manifests, settings: dict[str, str]) -> None:
     """
     Grace, pause, probes and ports are those that the service is told and counts on.
