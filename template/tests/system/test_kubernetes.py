@@ -26,6 +26,8 @@ READABLE = {
     *("apiVersion", "configMapGenerator", "images", "kind"),
     *("labels", "namePrefix", "namespace", "replicas", "resources"),
 }
+# The text of a variable whose value is in no manifest.
+ELSEWHERE = "set from elsewhere"
 Values = Callable[[Mapping[str, str]], dict[str, str]]
 
 
@@ -77,7 +79,9 @@ class Manifests:
         The settings that the container gets; raises AssertionError where they can't be seen here.
         """
         found: dict[str, str] = {}
-        held = {each["metadata"]["name"]: each["data"] for each in self.of_kind("ConfigMap")}
+        held = {
+            each["metadata"]["name"]: each.get("data", {}) for each in self.of_kind("ConfigMap")
+        }
         for source in self.web.get("envFrom", []):
             name = source.get("configMapRef", {}).get("name")
             # The base leaves its settings to the overlays.
@@ -88,8 +92,7 @@ class Manifests:
                 "generate settings by configMapGenerator, mount secrets as files"
             )
             found |= held[name]
-        # Of those that come from elsewhere, a test that needs one says so.
-        found |= {each["name"]: each.get("value", "?") for each in self.web.get("env", [])}
+        found |= {each["name"]: each.get("value", ELSEWHERE) for each in self.web.get("env", [])}
         return {name: text for name, text in found.items() if name.startswith("APP_")}
 
 
@@ -162,11 +165,12 @@ def _settings(manifests: Manifests, values: Values) -> dict[str, str]:
     """
     What is in force in the container; raises AssertionError where the service would refuse it.
     """
+    variables = manifests.variables()
     # The folder of secrets is there in the container, and nowhere else.
-    known = {name: text for name, text in manifests.variables().items() if text != "?"}
-    known.pop("APP_SECRETS_DIR", None)
+    variables.pop("APP_SECRETS_DIR", None)
+    unseen = {name: text for name, text in variables.items() if text == ELSEWHERE}
     try:
-        return values(known)
+        return values({name: variables[name] for name in variables.keys() - unseen}) | unseen
     except AssertionError as error:
         raise AssertionError(f"{manifests.path}: refused with its settings:\n{error}") from error
 
@@ -203,12 +207,10 @@ def test_numbers_are_the_settings(manifests: Manifests, settings: dict[str, str]
     """
     Grace, pause, probes and ports are those that the service is told and counts on.
     """
-    variables = manifests.variables()
-
     wrong = [
         f"{manifests.path}: {key} is {number}, but {name} is {settings[name]}: make them equal"
         for key, number, name in numbers(manifests)
-        if not is_equal(number, "?" if variables.get(name) == "?" else settings[name])
+        if not is_equal(number, settings[name])
     ]
 
     assert not wrong, "\n".join(wrong)
