@@ -21,6 +21,16 @@ UNSEEN = """
             - name: APP_PORT
               valueFrom: {secretKeyRef: {name: other, key: port}}
 """
+SCALED = """
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: web}
+spec:
+  minReplicas: 1
+  maxReplicas: 9
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
+"""
 
 
 class Edit(NamedTuple):
@@ -77,6 +87,14 @@ EDITS = {
         base=("port: 8000\n", "port: 8080\n"),
         told="leads to 8080, but APP_PORT and APP_ADMIN_PORT are",
     ),
+    "service": Edit(
+        base=("targetPort: http", "targetPort: 9000"),
+        told="Service order-desk-web leads to 9000, but",
+    ),
+    "scraped": Edit(
+        base=('port: "8001"', 'port: "9001"'),
+        told="annotations.prometheus.io/port is 9001, but APP_ADMIN_PORT is 8001",
+    ),
     "pause": Edit(
         base=("args: [web]", "args: [web]\n          lifecycle: {preStop: {sleep: {seconds: 5}}}"),
         told="lifecycle.preStop.sleep.seconds is 5, but APP_PRE_STOP_SECONDS is 0",
@@ -106,6 +124,10 @@ EDITS = {
     ),
     "replicas": Edit(
         more="replicas: [{name: order-desk-web, count: 1}]",
+        told="1 replica in production: have two at least",
+    ),
+    "scaled": Edit(
+        base=("targetPort: http\n", f"targetPort: http\n{SCALED}"),
         told="1 replica in production: have two at least",
     ),
     "misspelt": Edit(
@@ -180,7 +202,7 @@ def run(project: Path, **environment: str) -> dict[str, str]:
     names = [*EDITS, *FINE] if "PATH" not in environment else [*READ, *FINE]
     selected = " or ".join(f"[{name}]" for name in ["base", "production", *names])
     subprocess.run(
-        [".venv/bin/pytest", "--junitxml=told.xml", "-k", selected, TESTS],
+        [".venv/bin/pytest", "--tb=short", "--junitxml=told.xml", "-k", selected, TESTS],
         cwd=project,
         env=clean(os.environ) | environment,
         capture_output=True,
