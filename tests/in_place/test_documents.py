@@ -116,6 +116,29 @@ def test_code_about_other_services_is_the_example() -> None:
         assert line.replace("settings.announce_url", "url") in seed
 
 
+def test_numbers_of_haproxy_are_the_defaults() -> None:
+    """
+    What the how-to has haproxy wait, ask and count are the defaults of the settings.
+    """
+    text = (DOCS / "how-to" / "haproxy.md").read_text()
+    config = "\n".join(re.findall(r"^    (.*)$", text, re.MULTILINE))
+    default = {name: field.default for name, field in Settings.model_fields.items()}
+
+    def number(pattern: str) -> float:
+        (found,) = {*re.findall(pattern, config, re.MULTILINE)}
+        return float(found)
+
+    assert number(r"timeout server (\d+)s") == default["lb_response_seconds"]
+    assert number(r"timeout http-keep-alive (\d+)s") == default["lb_idle_seconds"]
+    assert number(r"timeout http-keep-alive (\d+)s") < default["keep_alive_seconds"]
+    assert number(r"timeout http-request (\d+)s") == default["header_receive_seconds"]
+    assert number(r"timeout check (\d+)s") == default["probe_timeout_seconds"]
+    assert number(r"inter (\d+)s") * number(r"fall (\d+)") < default["drain_seconds"]
+    assert number(r"rise \d+ maxconn (\d+)") < default["in_flight_max"]
+    assert number(r"server one \S+:(\d+) ") == default["port"]
+    assert number(r"server one \S+ port (\d+)") == default["admin_port"]
+
+
 def test_ownership_is_current() -> None:
     """
     The reference of owners is the list that tests use.

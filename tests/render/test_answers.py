@@ -202,6 +202,48 @@ def test_telemetry_can_be_chosen_later(
     assert toml.read_text() == text
 
 
+def test_kubernetes_can_be_chosen_later(
+    tmp_path: Path, git: Callable[..., str], template_copy: Path
+) -> None:
+    """
+    `copier update --data deploy=...` brings base, overlay and their test; from then on the overlay
+    is the team's: what it edited stays edited, and what it deleted deleted.
+    """
+    project = tmp_path / "order-desk"
+    copier.run_copy(str(template_copy), project, defaults=True, quiet=True, vcs_ref="HEAD")
+    folder = project / "deploy" / "kubernetes"
+    edited = folder / "overlays" / "production" / "kustomization.yaml"
+    deleted = folder / "overlays" / "production" / "egress.yaml"
+    git("init", "--quiet", cwd=project)
+
+    def update(*told: str) -> None:
+        git("add", "--all", cwd=project)
+        git("commit", "--quiet", "--message", "mine", cwd=project)
+        ended = run_copier("update", "--defaults", "--vcs-ref", "HEAD", *told, project)
+        assert ended.returncode == 0, ended.stderr
+
+    before = folder.exists()
+    update("--data", "deploy=[compose,kubernetes]")
+    came = {path.name for path in folder.rglob("*.yaml")}
+    tested = (project / "tests" / "system" / "test_kubernetes.py").exists()
+    edited.write_text(edited.read_text().replace("0.1.0", "0.2.0"))
+    deleted.unlink()
+    for path in template_copy.glob("template/deploy/kubernetes/**/kustomization.yaml.jinja"):
+        path.write_text(path.read_text() + "# The next version.\n")
+    git("commit", "--quiet", "--all", "--message", "next", cwd=template_copy)
+    update()
+
+    assert (before, tested) == (False, True)
+    assert came == {
+        *("deployment.yaml", "disruption.yaml", "egress.yaml", "kustomization.yaml"),
+        *("network.yaml", "service.yaml"),
+    }
+    assert "0.2.0" in edited.read_text()
+    assert "next version" not in edited.read_text()
+    assert not deleted.exists()
+    assert "next version" in (folder / "base" / "kustomization.yaml").read_text()
+
+
 @pytest.fixture(name="git")
 def _git() -> Callable[..., str]:
     def git(*arguments: str, cwd: Path) -> str:

@@ -3,6 +3,7 @@ A service as a process: started, talked to over HTTP, stopped. Nothing is import
 """
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -232,7 +233,8 @@ def _values(
     The settings in force where a manifest sets these variables, all with their text.
     """
 
-    def values(manifest: Mapping[str, str]) -> dict[str, str]:
+    @functools.cache
+    def show(manifest: frozenset[tuple[str, str]]) -> dict[str, str]:
         ended = subprocess.run(  # noqa: S603  # the service under test
             [*command, "config", "show", "--all"],
             env=clean(environment | dict(manifest)),
@@ -244,7 +246,7 @@ def _values(
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return dict(re.findall(r"^(APP_\w+)=(.*)  # \w+", ended.stdout, re.MULTILINE))
 
-    return values
+    return lambda manifest: show(frozenset(manifest.items()))
 
 
 @pytest.fixture(name="start")
