@@ -13,6 +13,8 @@ OWNERS: dict[str, list[str]] = {
         ".ci/run",
         ".copier-answers.yml",
         ".dockerignore",
+        "deploy/nomad",
+        "deploy/systemd",
         "src/*/__init__.py",
         "src/*/__main__.py",
         "src/*/chassis",
@@ -40,6 +42,7 @@ OWNERS: dict[str, list[str]] = {
         "AGENTS.md",
         "CODEOWNERS",
         "Dockerfile",
+        "compose.yaml",
         "pyproject.toml",
     ],
 }
