@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "nomad"
+PROJECT = Path(__file__).parents[2]
+FOLDER = PROJECT / "deploy" / "nomad"
 VARIABLES = ["", *sorted(path.name for path in FOLDER.glob("*.vars.hcl"))]
 
 
@@ -47,7 +48,9 @@ def test_one_truth(compare: Callable[..., None], command: list[str], name: str) 
         "to of port admin": (after(job, 'port "admin"', "to"), "APP_ADMIN_PORT"),
     }
 
-    assert after(job, "task", "kill_signal") == "SIGTERM", f"{path}: only SIGTERM drains"
+    assert after(job, "task", "kill_signal") == "SIGTERM", (
+        f"{path.relative_to(PROJECT)}: only SIGTERM drains"
+    )
     compare(FOLDER / name if name else path, variables(given), said)
 
 

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"
+PROJECT = Path(__file__).parents[2]
+FOLDER = PROJECT / "deploy" / "systemd"
 
 
 def test_one_truth(compare: Callable[..., None], command: list[str]) -> None:
@@ -18,7 +19,9 @@ def test_one_truth(compare: Callable[..., None], command: list[str]) -> None:
     path = FOLDER / f"{Path(command[0]).name}.service"
     unit = read(path)
 
-    assert unit["KillSignal"][-1:] == ["SIGTERM"], f"{path}: only SIGTERM drains"
+    assert unit["KillSignal"][-1:] == ["SIGTERM"], (
+        f"{path.relative_to(PROJECT)}: only SIGTERM drains"
+    )
     compare(
         path,
         variables(unit["Environment"]),
@@ -37,7 +40,8 @@ def test_descriptors(values: Callable[..., dict[str, str]], command: list[str]) 
     wanted = values(variables(unit["Environment"]))["APP_CONNECTIONS_MAX"]
 
     assert most > 2 * int(wanted), (
-        f"{path}: LimitNOFILE is {most}, which must be more than twice APP_CONNECTIONS_MAX={wanted}"
+        f"{path.relative_to(PROJECT)}: LimitNOFILE is {most}, "
+        f"which must be more than twice APP_CONNECTIONS_MAX={wanted}"
     )
 
 
@@ -48,7 +52,9 @@ def test_wrong_configuration_is_not_tried_again(command: list[str]) -> None:
     path = FOLDER / f"{Path(command[0]).name}.service"
     codes = " ".join(read(path)["RestartPreventExitStatus"]).split()
 
-    assert {"64", "78"} <= {*codes}, f"{path}: RestartPreventExitStatus is {codes}"
+    assert {"64", "78"} <= {*codes}, (
+        f"{path.relative_to(PROJECT)}: RestartPreventExitStatus is {codes}"
+    )
 
 
 def read(path: Path) -> defaultdict[str, list[str]]:
