@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness import ROOT, system
 
 # Of each platform: a file, what is replaced in it by what, and what is said then.
 COMPOSE, UNIT = "compose.yaml", "deploy/systemd/order-desk.service"
@@ -93,3 +94,39 @@ def test_one_side_is_edited(project: Path, tmp_path: Path, platform: str) -> Non
     for line in TOLD[platform]:
         assert line in edited.stdout, edited.stdout
     assert unedited.returncode == 0, unedited.stdout
+
+
+def test_commands_of_the_systemd_how_to(project: Path, tmp_path: Path) -> None:
+    """
+    What it tells to paste makes a release that is whole: it runs without the checkout.
+    """
+    how_to = (ROOT / "docs" / "how-to" / "systemd.md").read_text()
+    pasted = how_to.partition("on the host:\n\n")[2].partition("\n\n")[0]
+    lines = [line.strip() for line in pasted.splitlines() if "systemctl" not in line]
+    script = "\n".join(["set -eu", *lines]).replace("/opt/", f"{tmp_path}/opt/")
+    checkout = shutil.copytree(project, tmp_path / "checkout", ignore=shutil.ignore_patterns(".*"))
+    (tmp_path / "units").mkdir()
+    for command in (["init"], ["add", "--all"], ["commit", "--message=first"]):
+        subprocess.run(["git", *command], cwd=checkout, check=True, capture_output=True)
+
+    ended = subprocess.run(
+        ["bash", "-c", script.replace("/etc/systemd/system/", f"{tmp_path}/units/")],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    shutil.rmtree(checkout)
+    current = tmp_path / "opt" / "order-desk" / "current"
+    name, _, revision = (current / "revision.env").read_text().strip().partition("=")
+    service = system.Service(
+        [str(current / "bin" / "order-desk"), "web"], {name: revision}, tmp_path
+    )
+    service.wait_until_ready()
+
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "units" / "order-desk.service").exists()
+    assert service.get("/v1/notes").status == 200
+    assert service.lines()[0]["revision"] == revision == current.resolve().name
+    assert not (current / "bin" / "pytest").exists()
+    assert service.stop() == 0
