@@ -113,7 +113,8 @@ def _composed(
     composed.compose("build")
     yield composed
     composed.compose("down")
-    podman("untag", f"localhost/{NAME}_web")
+    # Only this name: the image is that of the other tests, which have one for it too.
+    podman("untag", f"localhost/{NAME}_web", f"localhost/{NAME}_web")
 
 
 def test_compose_serves_and_stops(composed: Composed) -> None:
