@@ -14,6 +14,8 @@ OWNERS: dict[str, list[str]] = {
         ".copier-answers.yml",
         ".dockerignore",
         "deploy/kubernetes/base",
+        "deploy/nomad",
+        "deploy/systemd",
         "src/*/__init__.py",
         "src/*/__main__.py",
         "src/*/chassis",
@@ -42,6 +44,7 @@ OWNERS: dict[str, list[str]] = {
         "AGENTS.md",
         "CODEOWNERS",
         "Dockerfile",
+        "compose.yaml",
         "pyproject.toml",
     ],
 }

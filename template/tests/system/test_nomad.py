@@ -1,0 +1,71 @@
+"""
+What the Nomad job says of times and ports, with each file of variables, is what the settings say.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+FOLDER = PROJECT / "deploy" / "nomad"
+VARIABLES = ["", *sorted(path.name for path in FOLDER.glob("*.vars.hcl"))]
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_one_truth(compare: Callable[..., None], command: list[str], name: str) -> None:
+    """
+    Pause, grace period, checks and ports carry the numbers of the settings.
+    """
+    path = FOLDER / f"{Path(command[0]).name}.nomad.hcl"
+    job = path.read_text()
+    given = (FOLDER / name).read_text() if name else ""
+    grace = after(given, "", "kill_timeout") or after(job, 'variable "kill_timeout"', "default")
+    pause = after(job, "", "shutdown_delay")
+    ready, live = 'name += "readiness"', 'name += "liveness"'
+    said = {
+        "shutdown_delay": (pause, "APP_PRE_STOP_SECONDS"),
+        "shutdown_delay and kill_timeout": (
+            f"{pause} {grace}",
+            "APP_PLATFORM_GRACE_SECONDS",
+        ),
+        "interval of the readiness check": (
+            after(job, ready, "interval"),
+            "APP_READINESS_PERIOD_SECONDS",
+        ),
+        "timeout of the readiness check": (
+            after(job, ready, "timeout"),
+            "APP_PROBE_TIMEOUT_SECONDS",
+        ),
+        "interval of the liveness check": (
+            after(job, live, "interval"),
+            "APP_LIVENESS_PERIOD_SECONDS",
+        ),
+        "timeout of the liveness check": (after(job, live, "timeout"), "APP_PROBE_TIMEOUT_SECONDS"),
+        "limit of the liveness check": (after(job, live, "limit"), "APP_LIVENESS_FAILURES"),
+        "to of port public": (after(job, 'port "public"', "to"), "APP_PORT"),
+        "to of port admin": (after(job, 'port "admin"', "to"), "APP_ADMIN_PORT"),
+    }
+
+    assert after(job, "task", "kill_signal") == "SIGTERM", (
+        f"{path.relative_to(PROJECT)}: only SIGTERM drains"
+    )
+    compare(FOLDER / name if name else path, variables(given), said)
+
+
+def after(text: str, start: str, key: str) -> str:
+    """
+    The first value of *key* after what *start* matches, or nothing.
+    """
+    found = re.search(rf'(?s:{start}.*?)^ *{key} *= *"?([^"\n]*)"? *$', text, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def variables(given: str) -> dict[str, str]:
+    """
+    The settings that a file of variables names.
+    """
+    block = re.search(r"^environment *= *\{(.*?)^\}", given, re.MULTILINE | re.DOTALL)
+    pair = r'^ *"?(APP_\w+)"? *[=:] *"?([^"\n]*?)"? *,?$'
+    return dict(re.findall(pair, block[1], re.MULTILINE)) if block else {}

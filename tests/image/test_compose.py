@@ -1,0 +1,189 @@
+"""
+compose.yaml as it is rendered, built and run by podman-compose.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from harness import free_ports, system, wait_until
+
+NAME = "fiveweeks-compose"
+# Nothing balances here: there is nobody to wait for.
+SHORT = {"APP_DRAIN_SECONDS": "0.5", "APP_READINESS_PERIOD_SECONDS": "0"}
+# As buildah builds the other images, so that their layers are found again.
+BUILD = (
+    "--isolation=chroot --network=host --pull=never --force-rm --layers --timestamp=1"
+    " --format=docker"
+)
+
+
+class Override(yaml.SafeDumper):
+    """
+    YAML that replaces the ports rather than adding to them.
+    """
+
+
+class Ports(list[str]):
+    """
+    The only ports.
+    """
+
+
+Override.add_representer(
+    Ports, lambda dumper, ports: dumper.represent_sequence("!override", list(ports))
+)
+
+
+class Composed:
+    """
+    A project that is up: the service on free ports, and with variables of the test.
+    """
+
+    def __init__(self, folder: Path, podman: Callable[..., Any]) -> None:
+        self.folder, self.podman = folder, podman
+        self.port, self.admin_port = free_ports()
+
+    get = system.Service.get
+    is_ready = system.Service.is_ready
+
+    def compose(self, *arguments: str) -> str:
+        """
+        What podman-compose said; raises AssertionError with it when it fails.
+        """
+        command = str(Path(sys.executable).parent / "podman-compose")
+        options = ["--file=compose.yaml", "--file=override.yaml", f"--project-name={NAME}"]
+        ended = subprocess.run(
+            [command, *options, f"--podman-build-args={BUILD}", *arguments],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        said: str = ended.stdout
+        assert ended.returncode == 0, said
+        return said
+
+    def up(self, variables: Mapping[str, str], **keys: Any) -> None:
+        """
+        Start it, as the documents say.
+        """
+        ports = Ports([f"127.0.0.1:{self.port}:8000", f"127.0.0.1:{self.admin_port}:8001"])
+        web = {"ports": ports, "environment": dict(variables)}
+        text = yaml.dump({"services": {"web": web | keys.pop("web", {})}, **keys}, Dumper=Override)
+        (self.folder / "override.yaml").write_text(text)
+        self.compose("up", "--detach")
+
+    def inspect(self) -> dict[str, Any]:
+        """
+        The container, as podman sees it.
+        """
+        found: list[dict[str, Any]] = json.loads(self.podman("inspect", f"{NAME}_web_1").stdout)
+        return found[0]
+
+    def lines(self) -> list[dict[str, Any]]:
+        """
+        What the service logged.
+        """
+        ended = self.podman("logs", f"{NAME}_web_1")
+        return [json.loads(line) for line in (ended.stdout + ended.stderr).splitlines()]
+
+
+@pytest.fixture(name="composed", scope="module")
+def _composed(
+    podman: Callable[..., Any], image: str, project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Composed]:
+    """
+    The project's image, built as compose.yaml says; nothing of it is left afterwards.
+    """
+    assert image
+    folder = tmp_path_factory.mktemp("compose") / "order-desk"
+    shutil.copytree(project, folder)
+    # Compose reads it to fill in `${…}`; it is for `dev`, and nothing of it may reach the service.
+    (folder / ".env").write_text("APP_PORT=1\nAPP_LOG_LEVEL=loud\nREVISION=from-the-test\n")
+    (folder / "override.yaml").write_text("services: {}\n")
+    composed = Composed(folder, podman)
+    composed.compose("build")
+    yield composed
+    composed.compose("down")
+    # Only this name: the image is that of the other tests, which have one for it too.
+    podman("untag", f"localhost/{NAME}_web", f"localhost/{NAME}_web")
+
+
+def test_compose_serves_and_stops(composed: Composed) -> None:
+    """
+    It answers on the published ports, is healthy and hardened, takes secrets from files and nothing
+    from .env; told to stop it drains, and `down` leaves nothing.
+    """
+    secret = composed.folder / "APP_ANNOUNCE_URL"
+    secret.write_text("http://127.0.0.1:9/")
+
+    composed.up(
+        {"APP_SECRETS_DIR": "/run/secrets", **SHORT},
+        web={"secrets": ["APP_ANNOUNCE_URL"]},
+        secrets={"APP_ANNOUNCE_URL": {"file": str(secret)}},
+    )
+    wait_until(composed.is_ready, seconds=30)
+    answer = composed.get("/v1/notes")
+    healthy = composed.podman("healthcheck", "run", f"{NAME}_web_1").returncode
+    shown = composed.podman("exec", f"{NAME}_web_1", "/app/bin/order-desk", "config", "show").stdout
+    running = composed.inspect()
+    composed.compose("stop")
+    stopped, lines = composed.inspect(), composed.lines()
+    composed.compose("down")
+
+    assert (answer.status, healthy) == (200, 0)
+    assert "APP_ANNOUNCE_URL=http://127.0.0.1:9/  # file in /run/secrets" in shown
+    assert "APP_PORT" not in shown
+    assert "APP_LOG_LEVEL" not in shown
+    host = running["HostConfig"]
+    assert (running["EffectiveCaps"], running["BoundingCaps"]) == (None, None)
+    assert (host["ReadonlyRootfs"], host["SecurityOpt"]) == (True, ["no-new-privileges"])
+    assert (host["Memory"], host["PidsLimit"]) == (512 * 2**20, 100)
+    assert (running["Config"]["User"], host["LogConfig"]["Size"]) == ("10001:10001", "10MB")
+    assert [line["event"] for line in lines][-2:] == ["stopping", "stopped"]
+    assert stopped["State"]["ExitCode"] == 0
+    left = composed.podman("ps", "--all", "--quiet", f"--filter=name={NAME}").stdout
+    left += composed.podman("network", "ls", "--quiet", f"--filter=name={NAME}").stdout
+    assert left == ""
+
+
+def test_compose_builds_with_the_revision(composed: Composed) -> None:
+    """
+    The commit that is named reaches the build; buildah 1.28 would take the layer of another one
+    from its cache, so this asks for the argument.
+    """
+    loaded = yaml.safe_load(composed.compose("config"))
+
+    assert loaded["services"]["web"]["build"]["args"] == ["REVISION=from-the-test"]
+
+
+def test_compose_waits_for_the_drain(composed: Composed) -> None:
+    """
+    The grace period reaches the command that stops: by itself it waits 10 s, too short for a drain.
+    """
+    assert "podman stop -t 45 " in composed.compose("--verbose", "--dry-run", "stop")
+
+
+def test_compose_gives_up_a_wrong_configuration(composed: Composed) -> None:
+    """
+    What exits with 78 is started again a few times at most.
+    """
+    composed.up({"APP_PORT": "many"})
+
+    wait_until(lambda: composed.inspect()["State"]["Status"] == "exited", seconds=60)
+    wait_until(lambda: composed.inspect()["RestartCount"] == 5, seconds=60)
+    wait_until(lambda: len(composed.lines()) == 6, seconds=60)
+    ended = composed.inspect()
+    lines = composed.lines()
+    composed.compose("down")
+
+    assert (ended["State"]["ExitCode"], ended["State"]["Running"]) == (78, False)
+    assert {line["variable"] for line in lines} == {"APP_PORT"}
