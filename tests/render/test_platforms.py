@@ -87,7 +87,8 @@ def test_systemd_unit(project: Path, tmp_path: Path) -> None:
 
 
 # By block, what https://developer.hashicorp.com/nomad/docs/job-specification lists (and, for
-# `config`, /docs/job-declare/task-driver/docker); read in November 2026.
+# `config`, /docs/job-declare/task-driver/docker), as far as stored pages of November 2026 show it;
+# `job`, `restart`, `variable` and the newest keys have not been compared with a page.
 KEYS = {
     "": "job variable",
     "check": "address_mode args body check_restart command expose failures_before_critical "
