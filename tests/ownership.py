@@ -10,9 +10,12 @@ __all__ = ["OWNERS", "owners"]
 
 OWNERS: dict[str, list[str]] = {
     "template": [
+        ".ci/gitlab.yml",
         ".ci/run",
         ".copier-answers.yml",
         ".dockerignore",
+        ".github/workflows/audit.yml",
+        ".github/workflows/ci.yml",
         "src/*/__init__.py",
         "src/*/__main__.py",
         "src/*/chassis",
@@ -20,8 +23,10 @@ OWNERS: dict[str, list[str]] = {
         "tests/system",
     ],
     "seed": [
+        ".ci/steps",
         ".editorconfig",
         ".gitattributes",
+        ".gitlab-ci.yml",
         ".pre-commit-config.yaml",
         "README.md",
         "ops/checklists",
@@ -41,6 +46,7 @@ OWNERS: dict[str, list[str]] = {
         "CODEOWNERS",
         "Dockerfile",
         "pyproject.toml",
+        "renovate.json",
     ],
 }
 
