@@ -10,7 +10,6 @@ import subprocess
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -172,6 +171,14 @@ def commands(project: Path, job: str) -> list[str]:
     return [step["run"] for step in loaded["jobs"][job]["steps"] if "run" in step]
 
 
+VALIDATE = """
+import sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+print(JsonStrictValidator(SchemaVersion.V1_5).validate_str(sys.stdin.read()))
+"""
+
+
 def test_commands_of_the_job_that_checks(project: Path, uv: Uv, tmp_path: Path) -> None:
     """
     They pass, and leave the list of what the image holds: valid CycloneDX with all that is
@@ -205,14 +212,6 @@ def test_commands_of_the_job_that_checks(project: Path, uv: Uv, tmp_path: Path) 
     assert {package["name"] for package in installed} <= named
     assert not {"pytest", "mypy", "ruff"} & named
     assert run("git", "status", "--porcelain", cwd=project).stdout == ""
-    validate = "\n".join(
-        [
-            "import sys",
-            "from cyclonedx.schema import SchemaVersion",
-            "from cyclonedx.validation.json import JsonStrictValidator",
-            "print(JsonStrictValidator(SchemaVersion.V1_5).validate_str(sys.stdin.read()))",
-        ]
-    )
     library = "cyclonedx-python-lib[json-validation]>=11.12,<12"
     validated = run(
         "uv",
@@ -225,7 +224,7 @@ def test_commands_of_the_job_that_checks(project: Path, uv: Uv, tmp_path: Path) 
         "-W",
         "ignore",
         "-c",
-        validate,
+        VALIDATE,
         cwd=tmp_path,
         told=text,
     )
@@ -379,7 +378,7 @@ def test_gitlab_runs_the_job_that_checks(
     run("git", "init", "--quiet", "--bare", tmp_path / "origin", cwd=tmp_path)
     run("git", "remote", "add", "origin", tmp_path / "origin", cwd=project)
     run("git", "push", "--quiet", "origin", "main", cwd=project)
-    gitlab = [*NODE, "node", npm("gitlab-ci-local@4.75.1") / "gitlab-ci-local"]
+    gitlab = [*NODE, "node", str(npm("gitlab-ci-local@4.75.1") / "gitlab-ci-local")]
 
     listed = run(*gitlab, "--list", cwd=project)
     ended = run(*gitlab, "--force-shell-executor", "check", "mine", cwd=project)

@@ -75,7 +75,7 @@ def findings(path: str, text: str) -> str:
 
 def test_linted(project: Path) -> None:
     """
-    actionlint with shellcheck, zizmor at its pedantic, and the schemas find nothing.
+    Nothing is found by actionlint with shellcheck, zizmor at its most pedantic, and the schemas.
     """
     for path in LINTERS:
         if (project / path).exists():
