@@ -86,7 +86,7 @@ def test_linters_find_something() -> None:
     """
     Nothing found means something: each linter objects to a fault of its kind.
     """
-    workflow = "name: x\non: push\njobs:\n  a:\n    runs-on: nowhere\n    steps:\n      - run: $x\n"
+    workflow = "on: push\nwrong: 1\njobs: {a: {runs-on: nowhere, steps: [{run: echo $x}]}}\n"
 
     said = findings(".github/workflows/ci.yml", workflow)
 
@@ -96,6 +96,7 @@ def test_linters_find_something() -> None:
         "zizmor",
         "check-jsonschema",
     }
+    assert "SC2086" in said
     assert "SC2086" in findings(".ci/run", "#!/bin/sh\necho $1\n")
     assert findings(".ci/gitlab.yml", "image:\n  script: [a]\n")
     assert findings("renovate.json", '{"minimumReleaseAge": 7}')
