@@ -10,12 +10,15 @@ __all__ = ["OWNERS", "owners"]
 
 OWNERS: dict[str, list[str]] = {
     "template": [
+        ".ci/gitlab.yml",
         ".ci/run",
         ".copier-answers.yml",
         ".dockerignore",
         "deploy/kubernetes/base",
         "deploy/nomad",
         "deploy/systemd",
+        ".github/workflows/audit.yml",
+        ".github/workflows/ci.yml",
         "src/*/__init__.py",
         "src/*/__main__.py",
         "src/*/chassis",
@@ -23,8 +26,10 @@ OWNERS: dict[str, list[str]] = {
         "tests/system",
     ],
     "seed": [
+        ".ci/steps",
         ".editorconfig",
         ".gitattributes",
+        ".gitlab-ci.yml",
         ".pre-commit-config.yaml",
         "README.md",
         "deploy/kubernetes/overlays",
@@ -46,6 +51,7 @@ OWNERS: dict[str, list[str]] = {
         "Dockerfile",
         "compose.yaml",
         "pyproject.toml",
+        "renovate.json",
     ],
 }
 

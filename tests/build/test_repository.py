@@ -168,3 +168,21 @@ def test_linters(command: list[str]) -> None:
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_no_conflict_is_left() -> None:
+    """
+    Nothing is tracked that a merge left: the guard of generated projects finds nothing here.
+    """
+    guard = (ROOT / "template" / ".ci" / "run").read_text()
+    functions = guard.partition("\nfail() {")[2].partition("\nsteps() {")[0]
+
+    ended = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"fail() {{{functions}\nguard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -244,6 +244,42 @@ def test_kubernetes_can_be_chosen_later(
     assert "next version" in (folder / "base" / "kustomization.yaml").read_text()
 
 
+def test_ci_can_be_changed_later(
+    tmp_path: Path, git: Callable[..., str], template_copy: Path
+) -> None:
+    """
+    `copier update --data ci=gitlab` brings that pipeline with its seed and takes the other away;
+    the next update leaves the seed and the team's steps as they are.
+    """
+    project = tmp_path / "order-desk"
+    copier.run_copy(str(template_copy), project, defaults=True, quiet=True, vcs_ref="HEAD")
+    (project / ".ci" / "steps").write_text("# mine\n")
+    git("init", "--quiet", cwd=project)
+    told = ["update", "--defaults", "--vcs-ref", "HEAD"]
+
+    def commit() -> None:
+        git("add", "--all", cwd=project)
+        git("commit", "--quiet", "--message", "mine", cwd=project)
+
+    commit()
+    chosen = run_copier(*told, "--data", "ci=gitlab", project)
+    arrived = (project / ".gitlab-ci.yml").read_text()
+    (project / ".gitlab-ci.yml").write_text("# mine\n")
+    commit()
+    for name in (".gitlab-ci.yml", ".ci/steps", ".ci/gitlab.yml.jinja"):
+        with (template_copy / "template" / name).open("a") as file:
+            file.write("# the next version\n")
+    git("commit", "--quiet", "--all", "--message", "next", cwd=template_copy)
+    updated = run_copier(*told, project)
+
+    assert (chosen.returncode, updated.returncode) == (0, 0), chosen.stderr + updated.stderr
+    assert "local: .ci/gitlab.yml" in arrived
+    assert not (project / ".github" / "workflows" / "ci.yml").exists()
+    assert (project / ".gitlab-ci.yml").read_text() == "# mine\n"
+    assert (project / ".ci" / "steps").read_text() == "# mine\n"
+    assert (project / ".ci" / "gitlab.yml").read_text().endswith("# the next version\n")
+
+
 @pytest.fixture(name="git")
 def _git() -> Callable[..., str]:
     def git(*arguments: str, cwd: Path) -> str:
