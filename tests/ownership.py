@@ -16,6 +16,7 @@ OWNERS: dict[str, list[str]] = {
         "src/*/__init__.py",
         "src/*/__main__.py",
         "src/*/chassis",
+        "src/*/probe.py",
         "src/*/py.typed",
         "tests/system",
     ],
