@@ -5,6 +5,7 @@ The image of a fresh service: what is in it, and how a container of it behaves.
 import gzip
 import io
 import json
+import os
 import re
 import shutil
 import statistics
@@ -18,6 +19,7 @@ import pytest
 from harness import wait_until
 
 BASE = "docker.io/library/python:3.13-slim-trixie"
+STANDINS = Path(__file__).parent / "standins"
 SIZE_MAX = 60_000_000
 CHANGE_MAX = 100_000
 PAGE = 24
@@ -286,3 +288,20 @@ def test_starts_as_fast_as_outside(container: Any, podman: Run, copy: Callable[.
 
     # Without byte code it is more than 2.
     assert statistics.median(ratios) < 1.5, ratios
+
+
+@pytest.mark.skipif(not os.environ.get("FIVEWEEKS_NIGHTLY"), reason="nightly")
+def test_newer_python(podman: Run, build: Any, locked: Callable[..., Path]) -> None:
+    """
+    The next Python will do as well: the image is built and prints its version.
+    """
+    subprocess.run([STANDINS / "python.sh", "3.14", "forky", "trixie"], check=True)
+    tag = "localhost/fiveweeks/order-desk:newer"
+
+    build(locked(python_version="3.14"), tag)
+
+    command = ["--entrypoint=/app/bin/python", tag, "--version"]
+    assert podman("run", "--rm", "--no-healthcheck", *command).stdout.startswith("Python 3.14")
+    assert (
+        podman("run", "--rm", "--no-healthcheck", tag, "--version").stdout == "order-desk 0.1.0\n"
+    )
