@@ -286,8 +286,8 @@ def test_starts_as_fast_as_outside(container: Any, podman: Run, copy: Callable[.
     outside()
     ratios = [inside() / outside() for _ in range(3)]
 
-    # Without byte code it is more than 2.
-    assert statistics.median(ratios) < 1.5, ratios
+    # A margin for noise; that nothing is compiled is tested by itself.
+    assert statistics.median(ratios) < 1.2, ratios
 
 
 @pytest.mark.skipif(not os.environ.get("FIVEWEEKS_NIGHTLY"), reason="nightly")
