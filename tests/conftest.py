@@ -3,6 +3,7 @@ Rendered projects, made once a session, without trust.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import tomllib
@@ -82,10 +83,19 @@ def _copy(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Render:
         folder = tmp_path_factory.mktemp("copy") / "order-desk"
         shutil.copytree(render(**answers), folder)
         if sync:
+            _leave_index(folder / "pyproject.toml")
             uv("sync", "--quiet", cwd=folder)
         return folder
 
     return copy
+
+
+def _leave_index(path: Path) -> None:
+    """
+    Take packages from where this machine does: nobody serves the index that the tests answer with.
+    """
+    text = re.sub(r"\[\[tool\.uv\.index\]\]\n.*?\n\n", "", path.read_text(), flags=re.DOTALL)
+    path.write_text(text)
 
 
 @pytest.fixture(name="faulty_with", scope="session")

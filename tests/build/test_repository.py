@@ -154,6 +154,7 @@ def test_the_endpoint_of_the_tutorial(clone: Path) -> None:
         ["actionlint"],
         ["zizmor", "--offline", "--no-progress", "--persona=pedantic", ".github"],
         ["shellcheck", ".ci/run", "scripts/bootstrap", "scripts/test", "scripts/try"],
+        ["shellcheck", *sorted(map(str, (ROOT / "tests" / "image" / "standins").glob("*.sh")))],
         ["yamllint", "--strict", "-d", "{extends: relaxed, rules: {line-length: disable}}", "."],
         ["ruff", "format", "--check"],
         ["ruff", "check", "--extend-ignore", "N999"],

@@ -18,7 +18,7 @@ PACKAGE = TEMPLATE / "src" / "{{ package_name }}"
 CHASSIS = PACKAGE / "chassis"
 
 # docs/decisions/chassis.md: for a web service. What only some answers bring has its own budget.
-CHASSIS_LINES = 1_871
+CHASSIS_LINES = 1_888
 CHOSEN = {"sentry.py": 45, "opentelemetry.py": 65}
 
 

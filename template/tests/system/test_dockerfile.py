@@ -1,0 +1,90 @@
+"""
+What the Dockerfile says of times and ports is what the settings say.
+"""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PATH = Path(__file__).parents[2] / "Dockerfile"
+
+pytestmark = pytest.mark.skipif(not PATH.exists(), reason="there is no Dockerfile")
+
+
+@pytest.fixture(name="instructions", scope="session")
+def _instructions() -> dict[str, str]:
+    """
+    The instructions of the last stage; of ENV all.
+    """
+    text = re.sub(r"(?m)^\s*#.*\n", "", PATH.read_text())
+    found: dict[str, str] = {}
+    for line in re.sub(r"\\\n\s*", "", text).splitlines():
+        name, _, value = line.partition(" ")
+        if name == "FROM":
+            found.clear()
+        found[name] = f"{found.get(name, '')} {value}" if name == "ENV" else value
+    return found
+
+
+def test_one_truth(instructions: dict[str, str], compare: Callable[..., None]) -> None:
+    """
+    Ports and health check carry the numbers of the settings; the stop signal drains.
+    """
+    pairs = (word.partition("=") for word in shlex.split(instructions.get("ENV", "")))
+    variables = {name: value for name, _, value in pairs if name.startswith("APP_")}
+    ports = [*instructions.get("EXPOSE", "").split(), "", ""]
+    check = dict(re.findall(r"--(\S+?)=(\S+)", instructions.get("HEALTHCHECK", "")))
+    said = {
+        "EXPOSE, the first": (ports[0], "APP_PORT"),
+        "EXPOSE, the second": (ports[1], "APP_ADMIN_PORT"),
+        "HEALTHCHECK --interval": (check.get("interval", "30s"), "APP_LIVENESS_PERIOD_SECONDS"),
+        "HEALTHCHECK --retries": (check.get("retries", "3"), "APP_LIVENESS_FAILURES"),
+    }
+
+    signal = instructions.get("STOPSIGNAL", "SIGTERM")
+    assert signal == "SIGTERM", f"Dockerfile: STOPSIGNAL is {signal}, and only SIGTERM drains"
+    compare(PATH, variables, said)
+
+
+def test_health_check_has_time(
+    instructions: dict[str, str], values: Callable[..., dict[str, str]]
+) -> None:
+    """
+    Besides the probe's own limit there is time to start Python, and all of it before the next one.
+    """
+    timeout = re.search(r"--timeout=(\d+)s", instructions.get("HEALTHCHECK", ""))
+    assert timeout, "Dockerfile: HEALTHCHECK has no --timeout in seconds"
+    probe, period = (
+        float(values({})[name])
+        for name in ("APP_PROBE_TIMEOUT_SECONDS", "APP_LIVENESS_PERIOD_SECONDS")
+    )
+    told = f"Dockerfile: HEALTHCHECK {timeout[0]}, but APP_PROBE_TIMEOUT_SECONDS is {probe:g}"
+
+    assert probe + 1 <= float(timeout[1]) <= period, told
+
+
+def test_health_check_works(instructions: dict[str, str], service: Any, tmp_path: Path) -> None:
+    """
+    Its command says yes to a live process, and no where there is none.
+    """
+    command = json.loads(instructions["HEALTHCHECK"].partition("CMD ")[2])
+
+    def check(port: int) -> int:
+        return subprocess.run(  # noqa: S603  # as the Dockerfile has it
+            [sys.executable, *command[1:]],
+            env={**os.environ, "APP_ADMIN_PORT": str(port)},
+            cwd=tmp_path,
+            timeout=30,
+            check=False,
+        ).returncode
+
+    assert check(service.admin_port) == 0
+    assert check(1) == 1
