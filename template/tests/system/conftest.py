@@ -284,41 +284,6 @@ def seconds(text: str) -> float:
     return sum(float(number) * units[unit] for number, unit in re.findall(part, text))
 
 
-@pytest.fixture(name="compare", scope="session")
-def _compare(
-    values: Callable[[Mapping[str, str]], dict[str, str]],
-) -> Callable[[Path, Mapping[str, str], Mapping[str, tuple[object, str]]], None]:
-    """
-    Compare the times and numbers of a manifest with the settings of the same meaning.
-    """
-
-    def compare(
-        path: Path, variables: Mapping[str, str], said: Mapping[str, tuple[object, str]]
-    ) -> None:
-        # The folder of the secrets is where the service runs, not here.
-        known = {name: text for name, text in variables.items() if name != "APP_SECRETS_DIR"}
-        settings = values(known)
-        wrong = [
-            f"{path.relative_to(PROJECT)}: {key} is {found or None}, but {name} is {settings[name]}"
-            for key, (found, name) in said.items()
-            if seconds(str(found)) != float(settings[name])
-        ]
-        assert not wrong, "both must say the same:\n" + "\n".join(wrong)
-
-    return compare
-
-
-def seconds(text: str) -> float:
-    """
-    A number or duration as compose, systemd and Nomad write it; NaN if it is none.
-    """
-    units = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "": 1}
-    part = rf"([\d.]+) ?({'|'.join(sorted(units, key=len, reverse=True))})"
-    if not text.strip() or re.sub(part, "", text).strip():
-        return float("nan")
-    return sum(float(number) * units[unit] for number, unit in re.findall(part, text))
-
-
 @pytest.fixture(name="start")
 def _start(command: list[str], environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
     """
