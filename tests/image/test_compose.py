@@ -184,5 +184,5 @@ def test_compose_starts_again(composed: Composed) -> None:
     composed.compose("down")
 
     assert {(line["event"], line["variable"]) for line in lines} == {
-        ("configuration_error", "APP_PORT")
+        ("configuration_invalid", "APP_PORT")
     }
