@@ -37,7 +37,7 @@ def test_descriptors(values: Callable[..., dict[str, str]], command: list[str]) 
     unit = read(path)
 
     most = int(unit["LimitNOFILE"][-1].rpartition(":")[2])
-    wanted = values(variables(unit["Environment"]))["APP_CONNECTIONS_MAX"]
+    wanted = values(path, variables(unit["Environment"]))["APP_CONNECTIONS_MAX"]
 
     assert most > 2 * int(wanted), (
         f"{path.relative_to(PROJECT)}: LimitNOFILE is {most}, "
@@ -76,11 +76,7 @@ def read(path: Path) -> defaultdict[str, list[str]]:
 
 def variables(environment: list[str]) -> dict[str, str]:
     """
-    The settings among the variables, but for the folder of the secrets, which is only there.
+    The settings among the variables.
     """
     pairs = [pair.partition("=") for pair in shlex.split(" ".join(environment))]
-    return {
-        name: text.replace("%%", "%")
-        for name, _, text in pairs
-        if name.startswith("APP_") and name != "APP_SECRETS_DIR"
-    }
+    return {name: text.replace("%%", "%") for name, _, text in pairs if name.startswith("APP_")}
