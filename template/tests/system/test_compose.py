@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 PATH = Path(__file__).parents[2] / "compose.yaml"
 
 
+@pytest.mark.promise("C4")
 def test_one_truth(compare: Callable[..., None]) -> None:
     """
     Grace period, ports and an own health check carry the numbers of the settings.

@@ -42,6 +42,7 @@ def variables(instructions: dict[str, str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs if name.startswith("APP_")}
 
 
+@pytest.mark.promise("C4")
 def test_one_truth(instructions: dict[str, str], compare: Callable[..., None]) -> None:
     """
     Ports and health check carry the numbers of the settings; the stop signal drains.

@@ -13,6 +13,7 @@ FOLDER = PROJECT / "deploy" / "nomad"
 VARIABLES = ["", *sorted(path.name for path in FOLDER.glob("*.vars.hcl"))]
 
 
+@pytest.mark.promise("C4")
 @pytest.mark.parametrize("name", VARIABLES)
 def test_one_truth(compare: Callable[..., None], command: list[str], name: str) -> None:
     """

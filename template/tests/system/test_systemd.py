@@ -7,10 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 PROJECT = Path(__file__).parents[2]
 FOLDER = PROJECT / "deploy" / "systemd"
 
 
+@pytest.mark.promise("C4")
 def test_one_truth(compare: Callable[..., None], command: list[str]) -> None:
     """
     The time to stop is that of the settings, the signal one that drains, and there are more file
