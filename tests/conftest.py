@@ -2,6 +2,8 @@
 Rendered projects, made once a session, without trust.
 """
 
+import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -56,19 +58,30 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(name="render", scope="session")
 def _render(tmp_path_factory: pytest.TempPathFactory) -> Render:
     """
-    Render the template as it is in the working tree; the same answers give the same folder.
+    Render the template as it is in the working tree; the same answers give the same folder, also
+    to the other processes of this run.
     """
-    cache: dict[str, Path] = {}
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
 
     def render(**answers: Any) -> Path:
-        key = repr(sorted(answers.items()))
-        if key not in cache:
-            folder = tmp_path_factory.mktemp("render") / "order-desk"
+        key = hashlib.sha256(repr(sorted(answers.items())).encode()).hexdigest()
+        folder = shared / f"rendered-{key[:16]}"
+        if not folder.exists():
+            made = tmp_path_factory.mktemp("render")
             copier.run_copy(
-                str(ROOT), folder, data=answers, defaults=True, quiet=True, vcs_ref="HEAD"
+                str(ROOT),
+                made / "order-desk",
+                data=answers,
+                defaults=True,
+                quiet=True,
+                vcs_ref="HEAD",
             )
-            cache[key] = folder
-        return cache[key]
+            # Another process may have been first.
+            with contextlib.suppress(OSError):
+                made.rename(folder)
+        return folder / "order-desk"
 
     return render
 
@@ -81,7 +94,8 @@ def _copy(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Render:
 
     def copy(*, sync: bool = True, **answers: Any) -> Path:
         folder = tmp_path_factory.mktemp("copy") / "order-desk"
-        shutil.copytree(render(**answers), folder)
+        # What linters leave there may vanish meanwhile.
+        shutil.copytree(render(**answers), folder, ignore=shutil.ignore_patterns(".*_cache"))
         if sync:
             _leave_index(folder / "pyproject.toml")
             uv("sync", "--quiet", cwd=folder)

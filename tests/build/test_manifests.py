@@ -239,6 +239,7 @@ def _told_without_kubectl(
     return run(project, PATH=str(tmp_path_factory.mktemp("nothing")))
 
 
+@pytest.mark.promise("C4")
 @pytest.mark.parametrize("name", EDITS)
 def test_one_side_is_edited(told: dict[str, str], name: str) -> None:
     """

@@ -6,97 +6,153 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from harness import ROOT, system
 
-# Of each platform: a file, what is replaced in it by what, and what is said then.
-COMPOSE, UNIT = "compose.yaml", "deploy/systemd/order-desk.service"
+DOCKERFILE, COMPOSE = "Dockerfile", "compose.yaml"
+UNIT = "deploy/systemd/order-desk.service"
 JOB, VARS = "deploy/nomad/order-desk.nomad.hcl", "deploy/nomad/production.vars.hcl"
-EDITS = {
-    "compose": [
-        (COMPOSE, "stop_grace_period: 45s", "stop_grace_period: 30s"),
-        (COMPOSE, "127.0.0.1:8000:8000", "127.0.0.1:8000:7000"),
-        (COMPOSE, "APP_ENVIRONMENT: production", "APP_ADMIN_PORT: ${ADMIN:-9001}"),
-    ],
-    "systemd": [
-        (UNIT, "LimitNOFILE=1024:16384", "LimitNOFILE=1024:8192"),
-        (UNIT, "RestartPreventExitStatus=64 78", "RestartPreventExitStatus=64"),
-        (f"{UNIT}.d/ours.conf", "", "[Service]\nEnvironment=APP_PLATFORM_GRACE_SECONDS=60\n"),
-    ],
-    "nomad": [
-        (JOB, 'interval = "2s"', 'interval = "1s"'),
-        (JOB, "limit = 3", "limit = 2"),
-        (JOB, "to = 8001", "to = 8002"),
-        (
-            VARS,
-            "",
-            'kill_timeout = "1m"\nenvironment = {\n  APP_PLATFORM_GRACE_SECONDS = "50"\n}\n',
-        ),
-    ],
-}
-TOLD = {
-    "compose": [
-        "compose.yaml: services.web.stop_grace_period is 30s, but APP_PLATFORM_GRACE_SECONDS is 45",
-        "compose.yaml: services.web.ports, the first is 7000, but APP_PORT is 8000",
-        "compose.yaml: services.web.ports, the second is 8001, but APP_ADMIN_PORT is 9001",
-    ],
-    "systemd": [
-        f"{UNIT}: TimeoutStopSec is 45, but APP_PLATFORM_GRACE_SECONDS is 60",
-        f"{UNIT}: LimitNOFILE is 8192, which must be more than twice APP_CONNECTIONS_MAX=4096",
-        f"{UNIT}: RestartPreventExitStatus is ['64']",
-    ],
-    "nomad": [
-        f"{JOB}: interval of the readiness check is 1s, but APP_READINESS_PERIOD_SECONDS is 2",
-        f"{JOB}: limit of the liveness check is 2, but APP_LIVENESS_FAILURES is 3",
-        f"{JOB}: to of port admin is 8002, but APP_ADMIN_PORT is 8001",
-        f"{VARS}: shutdown_delay and kill_timeout is 0s 1m, but APP_PLATFORM_GRACE_SECONDS is 50",
-    ],
-}
 
 
-@pytest.fixture(name="project", scope="module")
-def _project(copy: Callable[..., Path]) -> Path:
-    return copy(deploy=[*EDITS])
-
-
-def own_tests(project: Path, platform: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [".venv/bin/pytest", "-q", f"tests/system/test_{platform}.py"],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize("platform", EDITS)
-def test_one_side_is_edited(project: Path, tmp_path: Path, platform: str) -> None:
+class Edit(NamedTuple):
     """
-    Each number that was changed on one side only is named, with its file and both values.
+    In which file what is replaced by what (in a new one, nothing), and what is told of which file.
     """
-    kept = tmp_path / "kept"
-    shutil.copytree(project / "deploy", kept / "deploy")
-    shutil.copy(project / "compose.yaml", kept)
 
-    for name, old, new in EDITS[platform]:
-        path = project / name
+    path: str
+    old: str
+    new: str
+    told: str
+    of: str = ""
+
+
+EDITS = [
+    Edit(
+        DOCKERFILE,
+        "EXPOSE 8000 8001",
+        "EXPOSE 8000 8002",
+        "EXPOSE, the second is 8002, but APP_ADMIN_PORT is 8001",
+    ),
+    Edit(
+        DOCKERFILE,
+        "--interval=10s",
+        "--interval=20s",
+        "HEALTHCHECK --interval is 20s, but APP_LIVENESS_PERIOD_SECONDS is 10",
+    ),
+    Edit(
+        DOCKERFILE,
+        "--retries=3",
+        "--retries=2",
+        "HEALTHCHECK --retries is 2, but APP_LIVENESS_FAILURES is 3",
+    ),
+    Edit(
+        DOCKERFILE,
+        "--timeout=3s",
+        "--timeout=1s",
+        "HEALTHCHECK --timeout=1s, but APP_PROBE_TIMEOUT_SECONDS is 1",
+    ),
+    Edit(
+        COMPOSE,
+        "stop_grace_period: 45s",
+        "stop_grace_period: 30s",
+        "services.web.stop_grace_period is 30s, but APP_PLATFORM_GRACE_SECONDS is 45",
+    ),
+    Edit(
+        COMPOSE,
+        "127.0.0.1:8000:8000",
+        "127.0.0.1:8000:7000",
+        "services.web.ports[0] is 7000, but APP_PORT is set from elsewhere",
+    ),
+    Edit(
+        COMPOSE,
+        "APP_ENVIRONMENT: production",
+        "APP_PORT: ${PORT}\n      APP_ADMIN_PORT: ${ADMIN:-9001}",
+        "services.web.ports[1] is 8001, but APP_ADMIN_PORT is 9001",
+    ),
+    Edit(
+        UNIT,
+        "LimitNOFILE=1024:16384",
+        "LimitNOFILE=1024:8192",
+        "LimitNOFILE is 8192, which must be more than twice APP_CONNECTIONS_MAX=4096",
+    ),
+    Edit(
+        UNIT,
+        "RestartPreventExitStatus=64 78",
+        "RestartPreventExitStatus=64",
+        "RestartPreventExitStatus is ['64']",
+    ),
+    Edit(
+        f"{UNIT}.d/ours.conf",
+        "",
+        "[Service]\nEnvironment=APP_PLATFORM_GRACE_SECONDS=60\n",
+        "TimeoutStopSec is 45, but APP_PLATFORM_GRACE_SECONDS is 60",
+        of=UNIT,
+    ),
+    Edit(
+        JOB,
+        'interval = "2s"',
+        'interval = "1s"',
+        "interval of the readiness check is 1s, but APP_READINESS_PERIOD_SECONDS is 2",
+    ),
+    Edit(
+        JOB,
+        "limit = 3",
+        "limit = 2",
+        "limit of the liveness check is 2, but APP_LIVENESS_FAILURES is 3",
+    ),
+    Edit(JOB, "to = 8001", "to = 8002", "to of port admin is 8002, but APP_ADMIN_PORT is 8001"),
+    Edit(
+        VARS,
+        "",
+        'kill_timeout = "1m"\nenvironment = {\n  APP_PLATFORM_GRACE_SECONDS = "50"\n}\n',
+        "shutdown_delay and kill_timeout is 0s 1m, but APP_PLATFORM_GRACE_SECONDS is 50",
+    ),
+]
+
+
+@pytest.mark.promise("C4")
+def test_one_side_is_edited(copy: Callable[..., Path]) -> None:
+    """
+    Each number that was changed on one side only is named, all at once: the file, the key and both
+    values; so is a signal that does not drain.
+    """
+    project = copy(deploy=["compose", "systemd", "nomad"])
+    tests = [f"test_{name}.py" for name in ("compose", "dockerfile", "nomad", "systemd")]
+    paths = [f"tests/system/{name}" for name in tests]
+
+    def own_tests(selected: str) -> subprocess.CompletedProcess[str]:
+        command = [".venv/bin/pytest", "-k", selected, *paths]
+        return subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+
+    unedited = own_tests("not works")
+    for edit in EDITS:
+        path = project / edit.path
         path.parent.mkdir(exist_ok=True)
         text = path.read_text() if path.exists() else ""
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
-    edited = own_tests(project, platform)
-    shutil.rmtree(project / "deploy")
-    shutil.copytree(kept, project, dirs_exist_ok=True)
-    unedited = own_tests(project, platform)
+        assert text.count(edit.old) == 1, edit
+        path.write_text(text.replace(edit.old, edit.new))
+    edited = own_tests("not works")
+    for name, old, new in (
+        (DOCKERFILE, "STOPSIGNAL SIGTERM", "STOPSIGNAL SIGQUIT"),
+        (COMPOSE, "read_only: true", "stop_signal: SIGQUIT"),
+        (JOB, 'kill_signal  = "SIGTERM"', 'kill_signal  = "SIGQUIT"'),
+        (UNIT, "KillSignal=SIGTERM", "KillSignal=SIGQUIT"),
+    ):
+        text = (project / name).read_text()
+        assert text.count(old) == 1, name
+        (project / name).write_text(text.replace(old, new))
+    stopped = own_tests("truth")
 
-    assert edited.returncode == 1
-    for line in TOLD[platform]:
-        assert line in edited.stdout, edited.stdout
     assert unedited.returncode == 0, unedited.stdout
+    assert edited.returncode == 1
+    told = [f"{edit.of or edit.path}: {edit.told}" for edit in EDITS]
+    assert [line for line in told if line not in edited.stdout] == [], edited.stdout
+    assert stopped.stdout.count("only SIGTERM drains") >= 4, stopped.stdout
 
 
-def test_commands_of_the_systemd_how_to(project: Path, tmp_path: Path) -> None:
+def test_commands_of_the_systemd_how_to(copy: Callable[..., Path], tmp_path: Path) -> None:
     """
     What it tells to paste makes a release that is whole: it runs without the checkout.
     """
@@ -104,7 +160,7 @@ def test_commands_of_the_systemd_how_to(project: Path, tmp_path: Path) -> None:
     pasted = how_to.partition("on the host:\n\n")[2].partition("\n\n")[0]
     lines = [line.strip() for line in pasted.splitlines() if "systemctl" not in line]
     script = "\n".join(["set -eu", *lines]).replace("/opt/", f"{tmp_path}/opt/")
-    checkout = shutil.copytree(project, tmp_path / "checkout", ignore=shutil.ignore_patterns(".*"))
+    checkout = copy(deploy=["systemd"])
     (tmp_path / "units").mkdir()
     for command in (["init"], ["add", "--all"], ["commit", "--message=first"]):
         subprocess.run(["git", *command], cwd=checkout, check=True, capture_output=True)

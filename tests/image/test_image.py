@@ -125,6 +125,7 @@ def test_health_check(contain: Contain, host: str) -> None:
     wait_until(container.is_healthy)
 
 
+@pytest.mark.promise("L2", "L8")
 def test_drains_as_pid_1(contain: Contain) -> None:
     """
     SIGTERM to PID 1: unready, still serving for the drain, then the end, with 0.
@@ -141,6 +142,7 @@ def test_drains_as_pid_1(contain: Contain) -> None:
     assert events.index("stopping") < events.index("stopped")
 
 
+@pytest.mark.promise("C1")
 def test_wrong_configuration(contain: Contain) -> None:
     """
     Each wrong variable is named in a JSON line; they fit a page; exit 78 restarts nothing.
@@ -177,7 +179,16 @@ def test_holds_nothing_else(image: str, files: Callable[[str], dict[str, tarfile
     }
     assert "order_desk" in packages
     assert not packages & {"mypy", "pip", "pytest", "ruff", "setuptools", "tests", "uv"}
-    source = {".env", ".git", "Dockerfile", "pyproject.toml", "src", "uv.lock", "uv_cache.json"}
+    source = {
+        ".env",
+        ".git",
+        ".lock",
+        "Dockerfile",
+        "pyproject.toml",
+        "src",
+        "uv.lock",
+        "uv_cache.json",
+    }
     assert not [name for name in added if source & {*name.split("/")}]
     assert [name for name in added if can_be_changed(ours[name])] == []
 

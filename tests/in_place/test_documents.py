@@ -116,6 +116,7 @@ def test_code_about_other_services_is_the_example() -> None:
         assert line.replace("settings.announce_url", "url") in seed
 
 
+@pytest.mark.promise("C4")
 def test_numbers_of_haproxy_are_the_defaults() -> None:
     """
     What the how-to has haproxy wait, ask and count are the defaults of the settings.

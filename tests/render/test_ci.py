@@ -15,13 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from harness import ROOT
 
-from questions import QUESTIONS, pairwise
+from questions import QUESTIONS
 
-ANSWERS = [{}, *pairwise()]
 Render = Callable[..., Path]
 
 WORKFLOW = [
@@ -38,11 +36,6 @@ LINTERS: dict[str, list[list[str]]] = {
     ".ci/steps": [["shellcheck"]],
     "renovate.json": [["check-jsonschema", "--builtin-schema", "vendor.renovate"]],
 }
-
-
-@pytest.fixture(name="project", params=ANSWERS, ids=lambda answers: answers.get("service_name"))
-def _project(request: pytest.FixtureRequest, render: Render) -> Path:
-    return render(**request.param)
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 What is rendered for a platform pleases the linter of that platform, and says what it must.
 """
 
-import hashlib
 import json
 import re
 import subprocess
@@ -18,7 +17,7 @@ from questions import pairwise
 Render = Callable[..., Path]
 ALL = {"deploy": ["compose", "systemd", "nomad"]}
 ANSWERS = [ALL, *(answers for answers in pairwise() if {*ALL["deploy"]} & {*answers["deploy"]})]
-LINTED: set[str] = set()
+Unseen = Callable[..., list[Path]]
 
 
 @pytest.fixture(name="project", params=ANSWERS, ids=lambda answers: answers.get("service_name"))
@@ -26,26 +25,15 @@ def _project(request: pytest.FixtureRequest, render: Render) -> Path:
     return render(**request.param)
 
 
-def new(project: Path, pattern: str) -> Iterator[Path]:
-    """
-    The files with a content that was not linted yet.
-    """
-    for path in project.glob(pattern):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest not in LINTED:
-            LINTED.add(digest)
-            yield path
-
-
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_compose(project: Path) -> None:
+def test_compose(project: Path, unseen: Unseen) -> None:
     """
     compose.yaml has the form that compose wants.
     """
-    for path in new(project, "compose.yaml"):
+    for path in unseen("compose", project, "compose.yaml"):
         ended = run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", path)
 
         assert ended.returncode == 0, ended.stdout
@@ -68,11 +56,11 @@ def installed(project: Path, folder: Path) -> Path:
     return copy
 
 
-def test_systemd_unit(project: Path, tmp_path: Path) -> None:
+def test_systemd_unit(project: Path, unseen: Unseen, tmp_path: Path) -> None:
     """
     systemd-analyze has nothing to say to the unit, and rates its exposure 2.0 at most.
     """
-    for _ in new(project, "deploy/systemd/*.service"):
+    for _ in unseen("systemd", project, "deploy/systemd/*.service"):
         unit = installed(project, tmp_path)
 
         verified = run("systemd-analyze", "verify", "--man=no", unit)
@@ -148,11 +136,11 @@ def blocks(name: str, body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any
                 yield from blocks(key, inner)
 
 
-def test_nomad_job(project: Path) -> None:
+def test_nomad_job(project: Path, unseen: Unseen) -> None:
     """
     The job parses, every key of it is documented, and it refers to no variable that is not there.
     """
-    for path in new(project, "deploy/nomad/*.nomad.hcl"):
+    for path in unseen("nomad", project, "deploy/nomad/*.nomad.hcl"):
         parsed = hcl2.loads(path.read_text())
         found = list(blocks("", parsed))
 

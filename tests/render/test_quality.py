@@ -42,11 +42,6 @@ def check(*command: str | Path, cwd: Path) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-@pytest.fixture(name="project", params=ANSWERS, ids=lambda answers: answers.get("service_name"))
-def _project(request: pytest.FixtureRequest, render: Render) -> Path:
-    return render(**request.param)
-
-
 def test_pairs_are_complete() -> None:
     """
     The answers that are tried hold every pair of answers to two questions.
@@ -123,9 +118,6 @@ def test_documents_parse(project: Path) -> None:
     assert (toml["name"], toml["description"]) == (answers["service_name"], answers["description"])
     assert (service["name"], service["owner"]) == (answers["service_name"], answers["owner"])
     assert service["description"] == answers["description"]
-    for path in files(project):
-        if path.suffix in {".yaml", ".yml"}:
-            check("yamllint", "--strict", "--config-data", YAMLLINT, path, cwd=project)
 
 
 YAMLLINT = """
@@ -139,12 +131,27 @@ rules:
 """
 
 
-def test_other_linters(project: Path) -> None:
+def test_other_linters(project: Path, unseen: Callable[..., list[Path]]) -> None:
     """
-    The Dockerfile and the scripts please the linters of their kind.
+    YAML and the Dockerfile please the linters of their kind.
     """
-    check("hadolint", "Dockerfile", cwd=project)
-    check("shellcheck", ".ci/run", cwd=project)
+    if paths := unseen("yamllint", project, "**/*.yaml", "**/*.yml"):
+        check("yamllint", "--strict", "--config-data", YAMLLINT, *paths, cwd=project)
+    if paths := unseen("hadolint", project, "Dockerfile"):
+        check("hadolint", *paths, cwd=project)
+
+
+def test_build_sees_what_is_allowed(render: Render) -> None:
+    """
+    Whatever lies about in a checkout, a `.env` above all, reaches no build.
+    """
+    patterns = (render() / ".dockerignore").read_text().splitlines()
+
+    assert [line for line in patterns if line and line[0] != "#"] == [
+        "*",
+        *("!pyproject.toml", "!uv.lock", "!README.md", "!src/"),
+        "**/__pycache__/",
+    ]
 
 
 def test_owned(project: Path) -> None:

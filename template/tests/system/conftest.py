@@ -24,6 +24,8 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 START_SECONDS = 30.0
+Values = Callable[[Path, Mapping[str, str | None]], dict[str, str]]
+Compare = Callable[[Path, Mapping[str, str | None], Mapping[str, tuple[object, str]]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,47 +228,51 @@ def _run(
 
 
 @pytest.fixture(name="values", scope="session")
-def _values(
-    command: list[str], environment: dict[str, str]
-) -> Callable[[Mapping[str, str]], dict[str, str]]:
+def _values(command: list[str], environment: dict[str, str]) -> Values:
     """
-    The settings in force where a manifest sets these variables, all with their text.
+    The settings in force where a manifest sets these variables, all with their text; None stands
+    for a text that the manifest takes from elsewhere.
     """
 
     @functools.cache
-    def show(manifest: frozenset[tuple[str, str]]) -> dict[str, str]:
-        ended = subprocess.run(  # noqa: S603  # the service under test
+    def show(known: frozenset[tuple[str, str]]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # noqa: S603  # the service under test
             [*command, "config", "show", "--all"],
-            env=clean(environment | dict(manifest)),
+            env=clean(environment | dict(known)),
             capture_output=True,
             text=True,
             timeout=START_SECONDS,
             check=False,
         )
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        return dict(re.findall(r"^(APP_\w+)=(.*)  # \w+", ended.stdout, re.MULTILINE))
 
-    return lambda manifest: show(frozenset(manifest.items()))
+    def values(path: Path, variables: Mapping[str, str | None]) -> dict[str, str]:
+        # The folder of the secrets is where the service runs, not here.
+        named = {name: text for name, text in variables.items() if name != "APP_SECRETS_DIR"}
+        ended = show(frozenset((name, text) for name, text in named.items() if text is not None))
+        where = (PROJECT / path).relative_to(PROJECT)
+        told = f"{where}: refused with its settings:\n{ended.stdout}{ended.stderr}"
+        assert ended.returncode == 0, told
+        unseen = {name: "set from elsewhere" for name, text in named.items() if text is None}
+        return dict(re.findall(r"^(APP_\w+)=(.*)  # \w+", ended.stdout, re.MULTILINE)) | unseen
+
+    return values
 
 
 @pytest.fixture(name="compare", scope="session")
-def _compare(
-    values: Callable[[Mapping[str, str]], dict[str, str]],
-) -> Callable[[Path, Mapping[str, str], Mapping[str, tuple[object, str]]], None]:
+def _compare(values: Values) -> Compare:
     """
     Compare the times and numbers of a manifest with the settings of the same meaning.
     """
 
     def compare(
-        path: Path, variables: Mapping[str, str], said: Mapping[str, tuple[object, str]]
+        path: Path, variables: Mapping[str, str | None], said: Mapping[str, tuple[object, str]]
     ) -> None:
-        # The folder of the secrets is where the service runs, not here.
-        known = {name: text for name, text in variables.items() if name != "APP_SECRETS_DIR"}
-        settings = values(known)
+        settings = values(path, variables)
+        where = (PROJECT / path).relative_to(PROJECT)
         wrong = [
-            f"{path.relative_to(PROJECT)}: {key} is {found or None}, but {name} is {settings[name]}"
+            f"{where}: {key} is {found}, but {name} is {settings[name]}"
             for key, (found, name) in said.items()
-            if seconds(str(found)) != float(settings[name])
+            if seconds(str(found)) != seconds(settings[name])
         ]
         assert not wrong, "both must say the same:\n" + "\n".join(wrong)
 
@@ -275,7 +281,7 @@ def _compare(
 
 def seconds(text: str) -> float:
     """
-    A number or duration as compose, systemd and Nomad write it; NaN if it is none.
+    A number or duration as manifests write it; NaN, which equals nothing, if it is none.
     """
     units = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "": 1}
     part = rf"([\d.]+) ?({'|'.join(sorted(units, key=len, reverse=True))})"

@@ -7,27 +7,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 PATH = Path(__file__).parents[2] / "compose.yaml"
 
 
+@pytest.mark.promise("C4")
 def test_one_truth(compare: Callable[..., None]) -> None:
     """
     Grace period, ports and an own health check carry the numbers of the settings.
     """
     web = yaml.safe_load(PATH.read_text())["services"]["web"]
-    public, *others = sorted(targets(web.get("ports", [])))
-    said = {
-        "services.web.stop_grace_period": (
-            web.get("stop_grace_period", "10s"),
-            "APP_PLATFORM_GRACE_SECONDS",
-        ),
-        "services.web.ports, the first": (public, "APP_PORT"),
-    }
-    if others:
-        said["services.web.ports, the second"] = (others[0], "APP_ADMIN_PORT")
-    if "interval" in (check := web.get("healthcheck", {})):
+    check = web.get("healthcheck", {})
+    grace = web.get("stop_grace_period", "10s")
+    said = {"services.web.stop_grace_period": (grace, "APP_PLATFORM_GRACE_SECONDS")}
+    names = ("APP_PORT", "APP_ADMIN_PORT")
+    for index, (port, name) in enumerate(zip(targets(web.get("ports", [])), names, strict=False)):
+        said[f"services.web.ports[{index}]"] = (port, name)
+    if "interval" in check:
         said["services.web.healthcheck.interval"] = (
             check["interval"],
             "APP_LIVENESS_PERIOD_SECONDS",
@@ -42,21 +40,21 @@ def test_one_truth(compare: Callable[..., None]) -> None:
 
 def targets(ports: list[Any]) -> Iterator[int]:
     """
-    The ports inside the container that are published.
+    The ports inside the container that are published: first the public one, then the admin port.
     """
     for port in ports:
         target = port["target"] if isinstance(port, dict) else str(port).rsplit(":", 1)[-1]
         yield int(str(target).partition("/")[0])
 
 
-def variables(environment: Any) -> Iterator[tuple[str, str]]:
+def variables(environment: Any) -> Iterator[tuple[str, str | None]]:
     """
-    The settings with values that are known here: without interpolation, or with its default.
+    The settings, with None for a value that is not known here: interpolated without a default.
     """
-    pairs = environment if isinstance(environment, list) else environment.items()
-    for pair in pairs:
-        name, _, value = pair.partition("=") if isinstance(pair, str) else (pair[0], "", pair[1])
+    if isinstance(environment, list):
+        environment = {pair.split("=")[0]: pair.partition("=")[2] or None for pair in environment}
+    for name, value in environment.items():
         text = str(value).lower() if isinstance(value, bool) else str(value)
         text = re.sub(r"\$\{\w+:?-([^}]*)\}", r"\1", text)
-        if name.startswith("APP_") and value not in {None, ""} and "$" not in text:
-            yield name, text
+        if name.startswith("APP_"):
+            yield name, None if value is None or "$" in text else text

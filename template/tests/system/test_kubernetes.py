@@ -8,7 +8,6 @@ enough for an overlay that sets an image, labels, replicas and settings, and no 
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,60 +25,42 @@ READABLE = {
     *("apiVersion", "configMapGenerator", "images", "kind"),
     *("labels", "namePrefix", "namespace", "replicas", "resources"),
 }
-# The text of a variable whose value is in no manifest.
-ELSEWHERE = "set from elsewhere"
-Values = Callable[[Mapping[str, str]], dict[str, str]]
 
 
-@dataclass(frozen=True, kw_only=True)
 class Manifests:
     """
-    What one kustomization makes.
+    What one kustomization makes, and in it the Deployment that has a container `web`.
     """
 
-    path: Path
-    documents: list[dict[str, Any]]
+    def __init__(self, path: Path) -> None:
+        self.path = path.relative_to(PROJECT)
+        self.documents = render(path)
+        found = [
+            (document["spec"], container)
+            for document in self.of_kind("Deployment")
+            for container in document["spec"]["template"]["spec"]["containers"]
+            if container["name"] == "web"
+        ]
+        assert len(found) == 1, f"{self.path}: {len(found)} Deployments have a container `web`"
+        self.spec, self.web = found[0]
+        self.pod = self.spec["template"]
+        self.ports = {port.get("name"): port["containerPort"] for port in self.web["ports"]}
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         return [document for document in self.documents if document["kind"] == kind]
-
-    @property
-    def deployment(self) -> dict[str, Any]:
-        """
-        That with the container `web`.
-        """
-        found = [
-            document
-            for document in self.of_kind("Deployment")
-            if any(part["name"] == "web" for part in containers(document))
-        ]
-        assert len(found) == 1, f"{self.path}: {len(found)} Deployments have a container `web`"
-        return found[0]
-
-    @property
-    def pod(self) -> dict[str, Any]:
-        template: dict[str, Any] = self.deployment["spec"]["template"]
-        return template
-
-    @property
-    def web(self) -> dict[str, Any]:
-        """
-        The container.
-        """
-        return next(part for part in containers(self.deployment) if part["name"] == "web")
 
     def ours(self, selector: Mapping[str, str]) -> bool:
         """
         Whether these labels are the pod's.
         """
-        labels: dict[str, str] = self.pod["metadata"]["labels"]
-        return selector.items() <= labels.items()
+        return {*selector.items()} <= {*self.pod["metadata"]["labels"].items()}
 
-    def variables(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str | None]:
         """
-        The settings that the container gets; raises AssertionError where they can't be seen here.
+        The settings that the container gets, with None for a text that is in no manifest; raises
+        AssertionError where not even the names can be seen.
         """
-        found: dict[str, str] = {}
+        found: dict[str, str | None] = {}
         held = {
             each["metadata"]["name"]: each.get("data", {}) for each in self.of_kind("ConfigMap")
         }
@@ -93,16 +74,8 @@ class Manifests:
                 "generate settings by configMapGenerator, mount secrets as files"
             )
             found |= held[name]
-        found |= {each["name"]: each.get("value", ELSEWHERE) for each in self.web.get("env", [])}
+        found |= {each["name"]: each.get("value") for each in self.web.get("env", [])}
         return {name: text for name, text in found.items() if name.startswith("APP_")}
-
-
-def containers(deployment: dict[str, Any]) -> list[dict[str, Any]]:
-    """
-    Of its pods.
-    """
-    found: list[dict[str, Any]] = deployment["spec"]["template"]["spec"]["containers"]
-    return found
 
 
 def render(path: Path) -> list[dict[str, Any]]:
@@ -157,82 +130,56 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     name="manifests", scope="session", params=PATHS, ids=[path.parent.name for path in PATHS]
 )
 def _manifests(request: pytest.FixtureRequest) -> Manifests:
-    path: Path = request.param
-    return Manifests(path=path.relative_to(PROJECT), documents=render(path))
+    return Manifests(request.param)
 
 
 @pytest.fixture(name="settings", scope="session")
-def _settings(manifests: Manifests, values: Values) -> dict[str, str]:
+def _settings(manifests: Manifests, values: Callable[..., dict[str, str]]) -> dict[str, str]:
     """
-    What is in force in the container; raises AssertionError where the service would refuse it.
+    What is in force in the container.
     """
-    variables = manifests.variables()
-    # The folder of secrets is there in the container, and nowhere else.
-    variables.pop("APP_SECRETS_DIR", None)
-    unseen = {name: text for name, text in variables.items() if text == ELSEWHERE}
-    try:
-        return values({name: variables[name] for name in variables.keys() - unseen}) | unseen
-    except AssertionError as error:
-        raise AssertionError(f"{manifests.path}: refused with its settings:\n{error}") from error
+    return values(manifests.path, manifests.variables())
 
 
-def numbers(manifests: Manifests) -> Iterator[tuple[str, Any, str]]:
+def numbers(manifests: Manifests) -> Iterator[tuple[str, tuple[Any, str]]]:
     """
     Where a number stands, what it is or what Kubernetes takes without it, and its setting.
     """
-    web, pod = manifests.web, manifests.pod["spec"]
-    ports = {port.get("name"): port["containerPort"] for port in web["ports"]}
+    web, pod, ports = manifests.web, manifests.pod["spec"], manifests.ports
     grace = pod.get("terminationGracePeriodSeconds", 30)
-    yield "terminationGracePeriodSeconds", grace, "APP_PLATFORM_GRACE_SECONDS"
+    yield "terminationGracePeriodSeconds", (grace, "APP_PLATFORM_GRACE_SECONDS")
     pause = web.get("lifecycle", {}).get("preStop", {"sleep": {"seconds": 0}})
     seconds = pause.get("sleep", {}).get("seconds", "of unknown length (use `sleep`)")
-    yield "lifecycle.preStop.sleep.seconds", seconds, "APP_PRE_STOP_SECONDS"
+    yield "lifecycle.preStop.sleep.seconds", (seconds, "APP_PRE_STOP_SECONDS")
     for kind in ("startup", "readiness", "liveness"):
-        key = f"{kind}Probe"
-        probe = web.get(key, {})
-        port = probe.get("httpGet", {}).get("port")
-        yield f"{key}.httpGet.port", ports.get(port, port), "APP_ADMIN_PORT"
-        yield f"{key}.timeoutSeconds", probe.get("timeoutSeconds", 1), "APP_PROBE_TIMEOUT_SECONDS"
+        key, probe = f"{kind}Probe", web.get(f"{kind}Probe", {})
+        port, timeout = probe.get("httpGet", {}).get("port"), probe.get("timeoutSeconds", 1)
+        yield f"{key}.httpGet.port", (ports.get(port, port), "APP_ADMIN_PORT")
+        yield f"{key}.timeoutSeconds", (timeout, "APP_PROBE_TIMEOUT_SECONDS")
         if kind != "startup":
             period, failures = probe.get("periodSeconds", 10), probe.get("failureThreshold", 3)
-            yield f"{key}.periodSeconds", period, f"APP_{kind.upper()}_PERIOD_SECONDS"
-            yield f"{key}.failureThreshold", failures, f"APP_{kind.upper()}_FAILURES"
-    yield "ports.http.containerPort", ports.get("http"), "APP_PORT"
-    yield "ports.admin.containerPort", ports.get("admin"), "APP_ADMIN_PORT"
-    annotations = manifests.pod["metadata"].get("annotations", {})
-    if "prometheus.io/port" in annotations:
-        yield "annotations.prometheus.io/port", annotations["prometheus.io/port"], "APP_ADMIN_PORT"
+            yield f"{key}.periodSeconds", (period, f"APP_{kind.upper()}_PERIOD_SECONDS")
+            yield f"{key}.failureThreshold", (failures, f"APP_{kind.upper()}_FAILURES")
+    yield "ports.http.containerPort", (ports.get("http"), "APP_PORT")
+    yield "ports.admin.containerPort", (ports.get("admin"), "APP_ADMIN_PORT")
+    scraped = manifests.pod["metadata"].get("annotations", {}).get("prometheus.io/port")
+    if scraped:
+        yield "annotations.prometheus.io/port", (scraped, "APP_ADMIN_PORT")
 
 
-def test_numbers_are_the_settings(manifests: Manifests, settings: dict[str, str]) -> None:
+@pytest.mark.promise("C4")
+def test_one_truth(manifests: Manifests, compare: Callable[..., None]) -> None:
     """
     Grace, pause, probes and ports are those that the service is told and counts on.
     """
-    wrong = [
-        f"{manifests.path}: {key} is {number}, but {name} is {settings[name]}: make them equal"
-        for key, number, name in numbers(manifests)
-        if not is_equal(number, settings[name])
-    ]
-
-    assert not wrong, "\n".join(wrong)
-
-
-def is_equal(number: Any, text: str) -> bool:
-    """
-    As numbers; what is none equals nothing.
-    """
-    try:
-        return float(number) == float(text)
-    except (TypeError, ValueError):
-        return False
+    compare(manifests.path, manifests.variables(), dict(numbers(manifests)))
 
 
 def test_ports_are_served(manifests: Manifests, settings: dict[str, str]) -> None:
     """
     What Services and network policies let through to the pods is a port of the service.
     """
-    named = {port.get("name"): port["containerPort"] for port in manifests.web["ports"]}
-    served = {int(settings["APP_PORT"]), int(settings["APP_ADMIN_PORT"])}
+    served = {settings["APP_PORT"], settings["APP_ADMIN_PORT"]}
     led = [
         (f"Service {each['metadata']['name']}", port.get("targetPort", port["port"]))
         for each in manifests.of_kind("Service")
@@ -250,7 +197,7 @@ def test_ports_are_served(manifests: Manifests, settings: dict[str, str]) -> Non
     wrong = [
         f"{manifests.path}: {where} leads to {port}, but APP_PORT and APP_ADMIN_PORT are {served}"
         for where, port in led
-        if named.get(port, port) not in served
+        if str(manifests.ports.get(port, port)) not in served
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -273,7 +220,7 @@ def test_rollout_waits_for_the_new(manifests: Manifests, settings: dict[str, str
     No pod goes before another is ready, there is time to become so, and the watchdog, which says
     why, ends a stuck process before the liveness probe does.
     """
-    spec, web = manifests.deployment["spec"], manifests.web
+    spec, web = manifests.spec, manifests.web
     rolling = spec.get("strategy", {}).get("rollingUpdate", {})
     startup, liveness = web["startupProbe"], web["livenessProbe"]
     start = startup.get("periodSeconds", 10) * startup.get("failureThreshold", 3)
@@ -298,7 +245,7 @@ def test_production_survives_the_loss_of_one(
     Where APP_ENVIRONMENT is production there are two pods at least.
     """
     scaled = manifests.of_kind("HorizontalPodAutoscaler")
-    replicas = manifests.deployment["spec"].get("replicas", 1)
+    replicas = manifests.spec.get("replicas", 1)
 
     least = min((each["spec"].get("minReplicas", 1) for each in scaled), default=replicas)
 

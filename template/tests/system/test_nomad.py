@@ -13,6 +13,7 @@ FOLDER = PROJECT / "deploy" / "nomad"
 VARIABLES = ["", *sorted(path.name for path in FOLDER.glob("*.vars.hcl"))]
 
 
+@pytest.mark.promise("C4")
 @pytest.mark.parametrize("name", VARIABLES)
 def test_one_truth(compare: Callable[..., None], command: list[str], name: str) -> None:
     """
@@ -23,30 +24,20 @@ def test_one_truth(compare: Callable[..., None], command: list[str], name: str) 
     given = (FOLDER / name).read_text() if name else ""
     grace = after(given, "", "kill_timeout") or after(job, 'variable "kill_timeout"', "default")
     pause = after(job, "", "shutdown_delay")
-    ready, live = 'name += "readiness"', 'name += "liveness"'
     said = {
         "shutdown_delay": (pause, "APP_PRE_STOP_SECONDS"),
-        "shutdown_delay and kill_timeout": (
-            f"{pause} {grace}",
-            "APP_PLATFORM_GRACE_SECONDS",
-        ),
-        "interval of the readiness check": (
-            after(job, ready, "interval"),
-            "APP_READINESS_PERIOD_SECONDS",
-        ),
-        "timeout of the readiness check": (
-            after(job, ready, "timeout"),
-            "APP_PROBE_TIMEOUT_SECONDS",
-        ),
-        "interval of the liveness check": (
-            after(job, live, "interval"),
-            "APP_LIVENESS_PERIOD_SECONDS",
-        ),
-        "timeout of the liveness check": (after(job, live, "timeout"), "APP_PROBE_TIMEOUT_SECONDS"),
-        "limit of the liveness check": (after(job, live, "limit"), "APP_LIVENESS_FAILURES"),
+        "shutdown_delay and kill_timeout": (f"{pause} {grace}", "APP_PLATFORM_GRACE_SECONDS"),
         "to of port public": (after(job, 'port "public"', "to"), "APP_PORT"),
         "to of port admin": (after(job, 'port "admin"', "to"), "APP_ADMIN_PORT"),
     }
+    for kind, key, setting in (
+        ("readiness", "interval", "APP_READINESS_PERIOD_SECONDS"),
+        ("readiness", "timeout", "APP_PROBE_TIMEOUT_SECONDS"),
+        ("liveness", "interval", "APP_LIVENESS_PERIOD_SECONDS"),
+        ("liveness", "timeout", "APP_PROBE_TIMEOUT_SECONDS"),
+        ("liveness", "limit", "APP_LIVENESS_FAILURES"),
+    ):
+        said[f"{key} of the {kind} check"] = (after(job, f'name += "{kind}"', key), setting)
 
     assert after(job, "task", "kill_signal") == "SIGTERM", (
         f"{path.relative_to(PROJECT)}: only SIGTERM drains"
@@ -54,12 +45,12 @@ def test_one_truth(compare: Callable[..., None], command: list[str], name: str) 
     compare(FOLDER / name if name else path, variables(given), said)
 
 
-def after(text: str, start: str, key: str) -> str:
+def after(text: str, start: str, key: str) -> str | None:
     """
     The first value of *key* after what *start* matches, or nothing.
     """
     found = re.search(rf'(?s:{start}.*?)^ *{key} *= *"?([^"\n]*)"? *$', text, re.MULTILINE)
-    return found[1] if found else ""
+    return found[1] if found else None
 
 
 def variables(given: str) -> dict[str, str]:

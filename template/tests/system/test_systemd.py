@@ -7,10 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 PROJECT = Path(__file__).parents[2]
 FOLDER = PROJECT / "deploy" / "systemd"
 
 
+@pytest.mark.promise("C4")
 def test_one_truth(compare: Callable[..., None], command: list[str]) -> None:
     """
     The time to stop is that of the settings, the signal one that drains, and there are more file
@@ -37,7 +40,7 @@ def test_descriptors(values: Callable[..., dict[str, str]], command: list[str]) 
     unit = read(path)
 
     most = int(unit["LimitNOFILE"][-1].rpartition(":")[2])
-    wanted = values(variables(unit["Environment"]))["APP_CONNECTIONS_MAX"]
+    wanted = values(path, variables(unit["Environment"]))["APP_CONNECTIONS_MAX"]
 
     assert most > 2 * int(wanted), (
         f"{path.relative_to(PROJECT)}: LimitNOFILE is {most}, "
@@ -76,11 +79,7 @@ def read(path: Path) -> defaultdict[str, list[str]]:
 
 def variables(environment: list[str]) -> dict[str, str]:
     """
-    The settings among the variables, but for the folder of the secrets, which is only there.
+    The settings among the variables.
     """
     pairs = [pair.partition("=") for pair in shlex.split(" ".join(environment))]
-    return {
-        name: text.replace("%%", "%")
-        for name, _, text in pairs
-        if name.startswith("APP_") and name != "APP_SECRETS_DIR"
-    }
+    return {name: text.replace("%%", "%") for name, _, text in pairs if name.startswith("APP_")}
