@@ -15,7 +15,8 @@ def test_own_tests_compare(copy: Callable[..., Path]) -> None:
     path = project / "Dockerfile"
     text = path.read_text()
     for old, new in (
-        ("EXPOSE 8000 8001", "EXPOSE 8000 8002"),
+        ("EXPOSE 8000 8001", "EXPOSE 8000/tcp 8002/tcp"),
+        ("# Yours below: system packages", "env APP_PORT=9000\n# Yours below: system packages"),
         ("--interval=10s", "--interval=20s"),
         ("--retries=3", "--retries=2"),
         ("--timeout=3s", "--timeout=1s"),
@@ -29,6 +30,7 @@ def test_own_tests_compare(copy: Callable[..., Path]) -> None:
 
     assert "2 failed" in ended.stdout
     for told in (
+        "EXPOSE, the first is 8000, but APP_PORT is 9000",
         "EXPOSE, the second is 8002, but APP_ADMIN_PORT is 8001",
         "HEALTHCHECK --interval is 20s, but APP_LIVENESS_PERIOD_SECONDS is 10",
         "HEALTHCHECK --retries is 2, but APP_LIVENESS_FAILURES is 3",

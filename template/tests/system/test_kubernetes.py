@@ -92,7 +92,8 @@ class Manifests:
                 f"{self.path}: what {source} holds can't be seen; "
                 "generate settings by configMapGenerator, mount secrets as files"
             )
-            found |= held[name]
+            prefix = source.get("prefix", "")
+            found |= {prefix + key: text for key, text in held[name].items()}
         found |= {each["name"]: each.get("value", ELSEWHERE) for each in self.web.get("env", [])}
         return {name: text for name, text in found.items() if name.startswith("APP_")}
 
@@ -193,6 +194,9 @@ def numbers(manifests: Manifests) -> Iterator[tuple[str, Any, str]]:
         port = probe.get("httpGet", {}).get("port")
         yield f"{key}.httpGet.port", ports.get(port, port), "APP_ADMIN_PORT"
         yield f"{key}.timeoutSeconds", probe.get("timeoutSeconds", 1), "APP_PROBE_TIMEOUT_SECONDS"
+        # Without it that of the pod counts.
+        own = probe.get("terminationGracePeriodSeconds", grace)
+        yield f"{key}.terminationGracePeriodSeconds", own, "APP_PLATFORM_GRACE_SECONDS"
         if kind != "startup":
             period, failures = probe.get("periodSeconds", 10), probe.get("failureThreshold", 3)
             yield f"{key}.periodSeconds", period, f"APP_{kind.upper()}_PERIOD_SECONDS"
@@ -208,6 +212,7 @@ def test_numbers_are_the_settings(manifests: Manifests, settings: dict[str, str]
     """
     Grace, pause, probes and ports are those that the service is told and counts on.
     """
+    signal = manifests.web.get("lifecycle", {}).get("stopSignal", "SIGTERM")
     wrong = [
         f"{manifests.path}: {key} is {number}, but {name} is {settings[name]}: make them equal"
         for key, number, name in numbers(manifests)
@@ -215,6 +220,7 @@ def test_numbers_are_the_settings(manifests: Manifests, settings: dict[str, str]
     ]
 
     assert not wrong, "\n".join(wrong)
+    assert signal == "SIGTERM", f"{manifests.path}: stopSignal is {signal}, and only SIGTERM drains"
 
 
 def is_equal(number: Any, text: str) -> bool:
