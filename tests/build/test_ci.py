@@ -91,7 +91,7 @@ def test_what_an_update_left_is_found(copy: Copy, path: str, text: str, told: st
     assert len(ended.stdout.splitlines()) <= 3
 
 
-def test_what_is_not_a_conflict(copy: Copy) -> None:
+def test_what_is_not_a_conflict(copy: Copy, tmp_path: Path) -> None:
     """
     Longer rows of the same, rows within a line, and what git ignores are none.
     """
@@ -100,12 +100,17 @@ def test_what_is_not_a_conflict(copy: Copy) -> None:
     (project / "notes.rst").write_text(">>>>>>>>>>\nTitle\n=======\n  <<<<<<< HEAD\n>>> 1\n")
     (project / "dist").mkdir()
     (project / "dist" / "a.rej").write_text("<<<<<<< HEAD\n")
+    # By a link from another folder, and with one of the same names where `cd` looks first.
+    (tmp_path / "elsewhere" / ".ci").mkdir(parents=True)
+    (tmp_path / "check").symlink_to(project / ".ci" / "run")
 
-    ended = run(".ci/run", cwd=project)
+    ended = run(tmp_path / "check", cwd=tmp_path)
+    beside = run(".ci/run", cwd=project, CDPATH=str(tmp_path / "elsewhere"))
 
     # So it gets to the next check.
     assert ended.returncode == 1
     assert ended.stdout == ".ci/run: uv.lock is missing: run `uv lock`, and commit it\n"
+    assert beside.stdout == ended.stdout
 
 
 def test_git_that_refuses_is_no_yes(copy: Copy) -> None:
@@ -320,15 +325,15 @@ def test_push_names_the_branch_last(project: Path, docker: dict[str, str], tmp_p
     ]
 
 
-@pytest.mark.parametrize("user", ["", "me"])
+@pytest.mark.parametrize(("user", "word"), [("", ""), ("me", "hidden"), ("", "hidden")])
 def test_credentials_reach_the_build_as_secrets(
-    project: Path, docker: dict[str, str], tmp_path: Path, user: str
+    project: Path, docker: dict[str, str], tmp_path: Path, user: str, word: str
 ) -> None:
     """
     The image gets credentials of the index by the name of their variable alone, if there are any;
     a container that does not end with 0 when it is stopped is a failure.
     """
-    secrets = {"UV_INDEX_INTERNAL_USERNAME": user, "UV_INDEX_INTERNAL_PASSWORD": user and "hidden"}
+    secrets = {"UV_INDEX_INTERNAL_USERNAME": user, "UV_INDEX_INTERNAL_PASSWORD": word}
 
     ended = run(".ci/run", "image", cwd=project, **docker, **secrets)
     stuck = run(".ci/run", "image", cwd=project, **docker, ENDS_WITH="137")
@@ -336,7 +341,7 @@ def test_credentials_reach_the_build_as_secrets(
     asked = (tmp_path / "asked").read_text()
     built = asked.splitlines()[0]
     assert ended.returncode == 0, ended.stdout
-    assert ("--secret id=index_password,env=UV_INDEX_INTERNAL_PASSWORD" in built) == bool(user)
+    assert ("--secret id=index_password,env=UV_INDEX_INTERNAL_PASSWORD" in built) == bool(word)
     assert ("--secret id=index_username,env=UV_INDEX_INTERNAL_USERNAME" in built) == bool(user)
     assert "hidden" not in asked
     assert stuck.returncode == 1

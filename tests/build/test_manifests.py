@@ -99,6 +99,22 @@ EDITS = {
         base=("args: [web]", "args: [web]\n          lifecycle: {preStop: {sleep: {seconds: 5}}}"),
         told="lifecycle.preStop.sleep.seconds is 5, but APP_PRE_STOP_SECONDS is 0",
     ),
+    "signal": Edit(
+        base=("args: [web]", "args: [web]\n          lifecycle: {stopSignal: SIGQUIT}"),
+        told="stopSignal is SIGQUIT, and only SIGTERM drains",
+    ),
+    "probe": Edit(
+        base=(
+            "periodSeconds: 10",
+            "periodSeconds: 10\n            terminationGracePeriodSeconds: 9",
+        ),
+        told="livenessProbe.terminationGracePeriodSeconds is 9, but APP_PLATFORM_GRACE_SECONDS is",
+    ),
+    "prefix": Edit(
+        base=("- configMapRef:\n", "- prefix: APP_\n              configMapRef:\n"),
+        settings="PLATFORM_GRACE_SECONDS=50",
+        told="terminationGracePeriodSeconds is 45, but APP_PLATFORM_GRACE_SECONDS is 50",
+    ),
     "command": Edit(
         base=("args: [web]", "args: [web]\n          lifecycle: {preStop: {exec: {command: [x]}}}"),
         told="is of unknown length (use `sleep`), but APP_PRE_STOP_SECONDS is 0",

@@ -208,10 +208,18 @@ def test_is_small(podman: Run, image: str) -> None:
 def test_same_source_same_layers(podman: Run, image: str, build: Any, locked: Any) -> None:
     """
     Whoever builds a source, wherever and whenever, makes the same layers: they are pushed once.
+    What lies about among the sources, and who may read them, makes no difference.
     """
     again = "localhost/fiveweeks/order-desk:again"
+    checkout: Path = locked()
+    for name in (".env", ".DS_Store", ".git/config", "__pycache__/domain.cpython-313.pyc"):
+        for folder in (checkout / "src", checkout / "src" / "order_desk"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text("canary\n")
+    for path in checkout.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
 
-    build(locked(), again, "--no-cache", "--build-arg=REVISION=another")
+    build(checkout, again, "--no-cache", "--build-arg=REVISION=another")
 
     assert layers(podman, again) == layers(podman, image)
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-USERNAME, PASSWORD = "canary-of-the-user", "canary-of-the-password"  # made up
+USERNAME, PASSWORD = "canary of@the-user", "canary$of 'the\" %40password:"  # made up
 BASIC = base64.b64encode(f"{USERNAME}:{PASSWORD}".encode())
 WHEEL = "greeting-1.0-py3-none-any.whl"
 TAG = "localhost/fiveweeks/order-desk:index"
@@ -139,7 +139,10 @@ def test_without_credentials(indexed: Path, build: Any) -> None:
 
     assert ended.returncode != 0
     lines = ended.stderr.splitlines()
-    assert "No secret index_password: the index is asked without credentials" in lines
+    assert (
+        "No secret index_username or index_password: the index is asked without credentials"
+        in lines
+    )
     assert any("401 Unauthorized" in line and WHEEL in line for line in lines)
 
 

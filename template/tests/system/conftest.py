@@ -283,7 +283,14 @@ def seconds(text: str) -> float:
     """
     A number or duration as manifests write it; NaN, which equals nothing, if it is none.
     """
-    units = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "": 1}
+    names = {
+        0.000_001: ("us", "usec"),
+        0.001: ("ms", "msec"),
+        1: ("", "s", "sec", "second", "seconds"),
+        60: ("m", "min", "minute", "minutes"),
+        3600: ("h", "hr", "hour", "hours"),
+    }
+    units = {name: size for size, same in names.items() for name in same}
     part = rf"([\d.]+) ?({'|'.join(sorted(units, key=len, reverse=True))})"
     if not text.strip() or re.sub(part, "", text).strip():
         return float("nan")

@@ -22,14 +22,17 @@ pytestmark = pytest.mark.skipif(not PATH.exists(), reason="there is no Dockerfil
 @pytest.fixture(name="instructions", scope="session")
 def _instructions() -> dict[str, str]:
     """
-    The instructions of the last stage; of ENV all.
+    The instructions of the last stage, and of those it starts from; of ENV all.
     """
     text = re.sub(r"(?m)^\s*#.*\n", "", PATH.read_text())
     found: dict[str, str] = {}
+    stages: dict[str, dict[str, str]] = {}
     for line in re.sub(r"\\\n\s*", "", text).splitlines():
-        name, _, value = line.partition(" ")
-        if name == "FROM":
-            found.clear()
+        name, value = (*line.split(maxsplit=1), "", "")[:2]
+        if (name := name.upper()) == "FROM":
+            image, *named = value.split()
+            found = dict(stages.get(image, {}))
+            stages[named[-1] if named else ""] = found
         found[name] = f"{found.get(name, '')} {value}" if name == "ENV" else value
     return found
 
@@ -47,7 +50,7 @@ def test_one_truth(instructions: dict[str, str], compare: Callable[..., None]) -
     """
     Ports and health check carry the numbers of the settings; the stop signal drains.
     """
-    ports = [*instructions.get("EXPOSE", "").split(), None, None]
+    ports = [*instructions.get("EXPOSE", "").replace("/tcp", "").split(), None, None]
     check = dict(re.findall(r"--(\S+?)=(\S+)", instructions.get("HEALTHCHECK", "")))
     said = {
         "EXPOSE, the first": (ports[0], "APP_PORT"),

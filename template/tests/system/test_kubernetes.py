@@ -73,7 +73,8 @@ class Manifests:
                 f"{self.path}: what {source} holds can't be seen; "
                 "generate settings by configMapGenerator, mount secrets as files"
             )
-            found |= held[name]
+            prefix = source.get("prefix", "")
+            found |= {prefix + key: text for key, text in held[name].items()}
         found |= {each["name"]: each.get("value") for each in self.web.get("env", [])}
         return {name: text for name, text in found.items() if name.startswith("APP_")}
 
@@ -156,6 +157,9 @@ def numbers(manifests: Manifests) -> Iterator[tuple[str, tuple[Any, str]]]:
         port, timeout = probe.get("httpGet", {}).get("port"), probe.get("timeoutSeconds", 1)
         yield f"{key}.httpGet.port", (ports.get(port, port), "APP_ADMIN_PORT")
         yield f"{key}.timeoutSeconds", (timeout, "APP_PROBE_TIMEOUT_SECONDS")
+        # Without it that of the pod counts.
+        own = probe.get("terminationGracePeriodSeconds", grace)
+        yield f"{key}.terminationGracePeriodSeconds", (own, "APP_PLATFORM_GRACE_SECONDS")
         if kind != "startup":
             period, failures = probe.get("periodSeconds", 10), probe.get("failureThreshold", 3)
             yield f"{key}.periodSeconds", (period, f"APP_{kind.upper()}_PERIOD_SECONDS")
@@ -172,7 +176,10 @@ def test_one_truth(manifests: Manifests, compare: Callable[..., None]) -> None:
     """
     Grace, pause, probes and ports are those that the service is told and counts on.
     """
+    signal = manifests.web.get("lifecycle", {}).get("stopSignal", "SIGTERM")
+
     compare(manifests.path, manifests.variables(), dict(numbers(manifests)))
+    assert signal == "SIGTERM", f"{manifests.path}: stopSignal is {signal}, and only SIGTERM drains"
 
 
 def test_ports_are_served(manifests: Manifests, settings: dict[str, str]) -> None:

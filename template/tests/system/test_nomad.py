@@ -49,7 +49,8 @@ def after(text: str, start: str, key: str) -> str | None:
     """
     The first value of *key* after what *start* matches, or nothing.
     """
-    found = re.search(rf'(?s:{start}.*?)^ *{key} *= *"?([^"\n]*)"? *$', text, re.MULTILINE)
+    line = rf'^[ \t]*{key}[ \t]*=[ \t]*"?([^"\n]*?)"?[ \t]*(?:(?:#|//).*)?$'
+    found = re.search(rf"(?s:{start}.*?){line}", text, re.MULTILINE)
     return found[1] if found else None
 
 
@@ -57,6 +58,7 @@ def variables(given: str) -> dict[str, str]:
     """
     The settings that a file of variables names.
     """
-    block = re.search(r"^environment *= *\{(.*?)^\}", given, re.MULTILINE | re.DOTALL)
-    pair = r'^ *"?(APP_\w+)"? *[=:] *"?([^"\n]*?)"? *,?$'
-    return dict(re.findall(pair, block[1], re.MULTILINE)) if block else {}
+    block = re.search(r"^environment\s*=\s*\{(.*?)\}", given, re.MULTILINE | re.DOTALL)
+    pair = r'(?:^|,)\s*"?(APP_\w+)"?[ \t]*[=:][ \t]*(?:"((?:[^"\\\n]|\\.)*)"|([^\s,]+))'
+    found = re.findall(pair, block[1], re.MULTILINE) if block else []
+    return {name: text.replace('\\"', '"') + bare for name, text, bare in found}

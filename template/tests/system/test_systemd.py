@@ -39,11 +39,11 @@ def test_descriptors(values: Callable[..., dict[str, str]], command: list[str]) 
     path = FOLDER / f"{Path(command[0]).name}.service"
     unit = read(path)
 
-    most = int(unit["LimitNOFILE"][-1].rpartition(":")[2])
+    most = float(unit["LimitNOFILE"][-1].rpartition(":")[2])
     wanted = values(path, variables(unit["Environment"]))["APP_CONNECTIONS_MAX"]
 
     assert most > 2 * int(wanted), (
-        f"{path.relative_to(PROJECT)}: LimitNOFILE is {most}, "
+        f"{path.relative_to(PROJECT)}: LimitNOFILE is {most:g}, "
         f"which must be more than twice APP_CONNECTIONS_MAX={wanted}"
     )
 
@@ -67,13 +67,15 @@ def read(path: Path) -> defaultdict[str, list[str]]:
     found: defaultdict[str, list[str]] = defaultdict(list)
     for part in [path, *sorted(path.with_name(f"{path.name}.d").glob("*.conf"))]:
         for line in part.read_text().replace("\\\n", " ").splitlines():
-            key, equals, value = line.partition("=")
+            key, equals, value = (part.strip() for part in line.partition("="))
+            # It is both, that to start and that to stop.
+            key = "TimeoutStopSec" if key == "TimeoutSec" else key
             if not equals or line.startswith(("#", ";")):
                 continue
-            if not value.strip():
-                found[key.strip()].clear()
+            if not value:
+                found[key].clear()
             else:
-                found[key.strip()].append(value.strip())
+                found[key].append(value)
     return found
 
 
