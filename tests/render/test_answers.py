@@ -205,15 +205,36 @@ def test_telemetry_can_be_chosen_later(
     assert toml.read_text() == text
 
 
+def ask_less(template: Path, git: Callable[..., str]) -> None:
+    """
+    Commit what could have been the first version: copier renders it with the newest `_exclude`, and
+    the answers to newer questions are not there.
+    """
+    answers = template / "template" / "{{_copier_conf.answers_file}}.jinja"
+    text = answers.read_text()
+    config = yaml.safe_load((template / "copier.yml").read_text())
+    kept = ("_min_copier_version", "_subdirectory", "_envops", "service_name", "package_name")
+    git("rm", "--quiet", "-r", "template", cwd=template)
+    answers.parent.mkdir(exist_ok=True)
+    answers.write_text(text)
+    old = {name: config[name] for name in kept}
+    (template / "copier.yml").write_text(yaml.safe_dump(old, sort_keys=False))
+    git("add", "--all", cwd=template)
+    git("commit", "--quiet", "--message", "before", cwd=template)
+
+
 def test_kubernetes_can_be_chosen_later(
     tmp_path: Path, git: Callable[..., str], template_copy: Path
 ) -> None:
     """
-    `copier update --data deploy=...` brings base, overlay and their test; from then on the overlay
-    is the team's: what it edited stays edited, and what it deleted deleted.
+    `copier update --data deploy=...` brings base, overlay and their test, also from a version that
+    asked hardly a question; from then on the overlay is the team's: what it edited stays edited,
+    and what it deleted deleted.
     """
     project = tmp_path / "order-desk"
+    ask_less(template_copy, git)
     copier.run_copy(str(template_copy), project, defaults=True, quiet=True, vcs_ref="HEAD")
+    git("revert", "--no-edit", "HEAD", cwd=template_copy)
     folder = project / "deploy" / "kubernetes"
     edited = folder / "overlays" / "production" / "kustomization.yaml"
     deleted = folder / "overlays" / "production" / "egress.yaml"
