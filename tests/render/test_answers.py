@@ -3,6 +3,7 @@ Wrong answers are refused with a sentence that helps, and leave nothing behind.
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import copier
 import pytest
 import yaml
 from harness import ROOT, TEMPLATE
+from ownership import OWNERS
 
 WRONG = [
     ("service_name", "Order-Desk", "lower-case letters"),
@@ -61,6 +63,9 @@ WRONG = [
     ("package_index_url", 'https://packages.example.com/"', "https:// URL without credentials"),
     ("package_index_url", "packages.example.com", "https:// URL without credentials"),
 ]
+
+MARKER = re.compile(r"^.*# Yours below.*$", re.MULTILINE)
+COMMENT = re.compile(r"^ *# (?!Yours below)[^{}\n]{9,}$", re.MULTILINE)
 
 
 @pytest.mark.parametrize(("name", "value", "told"), WRONG)
@@ -146,7 +151,8 @@ def test_update_replaces_ours_and_keeps_yours(
     tmp_path: Path, git: Callable[..., str], template_copy: Path
 ) -> None:
     """
-    An update without trust brings the new chassis and leaves the team's files as they are.
+    An update without trust brings the new chassis and leaves the team's files as they are. Where a
+    file is shared, what is written below "Yours below" conflicts with no comment beside it.
     """
     package = "src/{{ package_name }}"
     project = tmp_path / "order-desk"
@@ -154,6 +160,10 @@ def test_update_replaces_ours_and_keeps_yours(
     mine = project / "src" / "order_desk"
     (mine / "routes.py").write_text("# mine\n")
     (mine / "domain.py").unlink()
+    shared = {path: path.read_text() for path in map(project.joinpath, OWNERS["shared"])}
+    added = {path: MARKER.sub(r"\g<0>\n# mine", text) for path, text in shared.items()}
+    for path, text in added.items():
+        path.write_text(text)
     git("init", "--quiet", cwd=project)
     git("add", "--all", cwd=project)
     git("commit", "--quiet", "--message", "mine", cwd=project)
@@ -161,6 +171,9 @@ def test_update_replaces_ours_and_keeps_yours(
     for name in ("routes.py", "domain.py", "chassis/exits.py"):
         with (template_copy / "template" / package / name).open("a") as file:
             file.write("# the next version\n")
+    for name in OWNERS["shared"]:
+        for path in (template_copy / "template").glob(f"{name}*"):
+            path.write_text(COMMENT.sub(r"\g<0> Next.", path.read_text()))
     git("commit", "--quiet", "--all", "--message", "next", cwd=template_copy)
     copier.run_update(project, defaults=True, quiet=True, overwrite=True, vcs_ref="HEAD")
 
@@ -168,7 +181,14 @@ def test_update_replaces_ours_and_keeps_yours(
     assert not (mine / "domain.py").exists()
     assert (mine / "chassis" / "exits.py").read_text().endswith("# the next version\n")
     changed = git("diff", "--name-only", cwd=project).split()
-    assert changed == [".copier-answers.yml", "src/order_desk/chassis/exits.py"]
+    assert {".copier-answers.yml", "src/order_desk/chassis/exits.py"} <= {*changed}
+    assert {*changed} - {".copier-answers.yml", "src/order_desk/chassis/exits.py"} <= {
+        *OWNERS["shared"]
+    }
+    for path, text in added.items():
+        merged = path.read_text()
+        assert "<<<<" not in merged, merged
+        assert merged.count("# mine") == text.count("# mine")
 
 
 def test_telemetry_can_be_chosen_later(
