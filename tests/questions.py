@@ -18,7 +18,7 @@ SAMPLES: dict[str, list[str]] = {
     "service_name": ["order-desk", "a", "null", "x" * 52],
     "description": ["Does one thing well.", "It's #1: {{ 7*7 }} & more — ünïcödé 🌴", "- yes"],
     "owner": ["your-team", "acme/payments_2", "1e3", "no"],
-    "package_index_url": ["", "https://packages.example.com:8443/acme/simple/"],
+    "package_index_url": ["", "https://packages.example.com:8443/My%20Team/simple/"],
 }
 
 

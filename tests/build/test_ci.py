@@ -100,6 +100,7 @@ def test_what_is_not_a_conflict(copy: Copy, tmp_path: Path) -> None:
     (project / "notes.rst").write_text(">>>>>>>>>>\nTitle\n=======\n  <<<<<<< HEAD\n>>> 1\n")
     (project / "dist").mkdir()
     (project / "dist" / "a.rej").write_text("<<<<<<< HEAD\n")
+    assert run("git", "config", "submodule.recurse", "true", cwd=project).returncode == 0
     # By a link from another folder, and with one of the same names where `cd` looks first.
     (tmp_path / "elsewhere" / ".ci").mkdir(parents=True)
     (tmp_path / "check").symlink_to(project / ".ci" / "run")
