@@ -150,7 +150,7 @@ def test_build_sees_what_is_allowed(render: Render) -> None:
     assert [line for line in patterns if line and line[0] != "#"] == [
         "*",
         *("!pyproject.toml", "!uv.lock", "!README.md", "!src/"),
-        "**/__pycache__/",
+        *("**/.*", "**/__pycache__/"),
     ]
 
 
