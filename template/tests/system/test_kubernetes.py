@@ -33,7 +33,8 @@ class Manifests:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path.relative_to(PROJECT)
+        # Which of its files holds what is wrong, the rendered whole does not tell.
+        self.path = path.parent.relative_to(PROJECT)
         self.documents = render(path)
         found = [
             (document["spec"], container)
@@ -67,7 +68,7 @@ class Manifests:
         for source in self.web.get("envFrom", []):
             name = source.get("configMapRef", {}).get("name")
             # The base leaves its settings to the overlays.
-            if name not in held and PROJECT / self.path == PATHS[0]:
+            if name not in held and PROJECT / self.path == PATHS[0].parent:
                 continue
             assert name in held, (
                 f"{self.path}: what {source} holds can't be seen; "
