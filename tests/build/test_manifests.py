@@ -261,7 +261,7 @@ def test_one_side_is_edited(told: dict[str, str], name: str) -> None:
     """
     The project's tests are red, and name file, key and both values.
     """
-    assert f"deploy/kubernetes/overlays/{name}: " in told[name]
+    assert f"deploy/kubernetes/overlays/{name}" in told[name]
     assert EDITS[name].told in told[name]
 
 
@@ -274,7 +274,7 @@ def test_one_side_is_edited_without_kubectl(
     """
     told = told_without_kubectl[name]
 
-    assert f"deploy/kubernetes/overlays/{name}: " in told
+    assert f"deploy/kubernetes/overlays/{name}" in told
     assert (READ[name] or EDITS[name].told) in told
 
 
