@@ -158,9 +158,9 @@ def numbers(manifests: Manifests) -> Iterator[tuple[str, tuple[Any, str]]]:
         port, timeout = probe.get("httpGet", {}).get("port"), probe.get("timeoutSeconds", 1)
         yield f"{key}.httpGet.port", (ports.get(port, port), "APP_ADMIN_PORT")
         yield f"{key}.timeoutSeconds", (timeout, "APP_PROBE_TIMEOUT_SECONDS")
-        # Without it that of the pod counts.
-        own = probe.get("terminationGracePeriodSeconds", grace)
-        yield f"{key}.terminationGracePeriodSeconds", (own, "APP_PLATFORM_GRACE_SECONDS")
+        # A probe may have one of its own.
+        if own := probe.get("terminationGracePeriodSeconds"):
+            yield f"{key}.terminationGracePeriodSeconds", (own, "APP_PLATFORM_GRACE_SECONDS")
         if kind != "startup":
             period, failures = probe.get("periodSeconds", 10), probe.get("failureThreshold", 3)
             yield f"{key}.periodSeconds", (period, f"APP_{kind.upper()}_PERIOD_SECONDS")
