@@ -69,8 +69,10 @@ def test_image_is_built_started_and_stopped(
             check=False,
         )
 
+    told = folder / ".ci" / "image.env"
+    told.write_text("APP_DRAIN_SECONDS=0\nAPP_READINESS_PERIOD_SECONDS=0\n")
     passed = run(tmp_path / "image.tar")
-    (folder / ".ci" / "image.env").write_text("APP_PORT=none\n")
+    told.write_text("APP_PORT=none\n")
     refused = run()
     left = podman("ps", "--all", "--quiet", "--filter=ancestor=localhost/order-desk:ci").stdout
     podman("rmi", "localhost/order-desk:ci", check=False)
