@@ -19,8 +19,10 @@ from harness import wait_until
 Start = Callable[..., Any]
 # What `stdout` is then: a pipe that does not block, whose reader sleeps until `go` exists.
 SLOW_READER = """
-import os, sys, time
+import fcntl, os, sys, time
 out, into = os.pipe()
+# So small that a batch does not fit.
+fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, 4096)
 if not os.fork():
     os.close(into)
     while not os.path.exists("go"):
