@@ -7,10 +7,34 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["ROOT", "TEMPLATE", "clean", "free_ports", "system", "wait_until"]
+__all__ = [
+    "PACKAGE",
+    "ROOT",
+    "TEMPLATE",
+    "WITHOUT_DATABASE",
+    "WITH_DATABASE",
+    "clean",
+    "free_ports",
+    "modules",
+    "system",
+    "wait_until",
+]
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "template"
+# What every service has, and the seeds that differ by its database.
+PACKAGE, WITHOUT_DATABASE, WITH_DATABASE = (
+    TEMPLATE / folder / "src" / "{{ package_name }}"
+    for folder in ("", "{{ without_database }}", "{{ with_database }}")
+)
+
+
+def modules() -> list[Path]:
+    """
+    Every module that some service has.
+    """
+    folders = PACKAGE, WITHOUT_DATABASE, WITH_DATABASE
+    return [path for folder in folders for path in sorted(folder.rglob("*.py"))]
 
 
 def _load() -> ModuleType:

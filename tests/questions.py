@@ -42,6 +42,13 @@ def _questions() -> dict[str, list[Any]]:
 QUESTIONS = _questions()
 
 
+def _is_allowed(row: Answers) -> bool:
+    """
+    Whether the questions' own validators take these answers together, so far as they are given.
+    """
+    return not ("worker" in row.get("processes", ()) and row.get("database") == "none")
+
+
 def pairwise(questions: dict[str, list[Any]] = QUESTIONS) -> Iterator[Answers]:
     """
     Answers in which every two answers to two questions occur together at least once.
@@ -54,15 +61,19 @@ def pairwise(questions: dict[str, list[Any]] = QUESTIONS) -> Iterator[Answers]:
         for one, two in itertools.combinations(names, 2)
         for i in range(len(questions[one]))
         for j in range(len(questions[two]))
+        if _is_allowed({one: questions[one][i], two: questions[two][j]})
     }
     while pairs:
         row: list[tuple[str, int]] = list(min(pairs))
         for name in names:
             if name in dict(row):
                 continue
+            given = {other: questions[other][i] for other, i in row}
             gains = [
                 sum(_pair(other, (name, i), names) in pairs for other in row)
-                for i in range(len(questions[name]))
+                if _is_allowed({**given, name: answer})
+                else -1
+                for i, answer in enumerate(questions[name])
             ]
             row.append((name, gains.index(max(gains))))
         pairs -= {_pair(one, two, names) for one, two in itertools.combinations(row, 2)}

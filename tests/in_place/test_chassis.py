@@ -12,14 +12,14 @@ import tokenize
 from pathlib import Path
 
 import pytest
-from harness import ROOT, TEMPLATE
+from harness import PACKAGE, ROOT, WITHOUT_DATABASE, modules
 
-PACKAGE = TEMPLATE / "src" / "{{ package_name }}"
+DEMO = ROOT / "tests" / "in_place" / "demo_service"
 CHASSIS = PACKAGE / "chassis"
 
 # docs/decisions/chassis.md: for a web service. What only some answers bring has its own budget.
-CHASSIS_LINES = 1_888
-CHOSEN = {"sentry.py": 45, "opentelemetry.py": 65}
+CHASSIS_LINES = 2_000
+CHOSEN = {"sentry.py": 45, "opentelemetry.py": 65, "database.py": 120, "migrations.py": 50}
 
 
 def code_lines(path: Path) -> int:
@@ -61,7 +61,7 @@ def test_newcomer_reads_little() -> None:
     """
     files = ["routes.py", "resources.py", "settings.py", "web.py"]
 
-    assert sum(code_lines(PACKAGE / name) for name in files) <= 100
+    assert sum(code_lines(DEMO / name) for name in files) <= 100
 
 
 def test_chassis_imports_nothing_outside_itself() -> None:
@@ -130,7 +130,7 @@ def test_import_is_pure() -> None:
 
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
-    assert len(found["modules"]) == len(list(PACKAGE.rglob("*.py")))
+    assert len(found["modules"]) == len([*PACKAGE.rglob("*.py"), *WITHOUT_DATABASE.rglob("*.py")])
     assert found["impure"] == []
 
 
@@ -149,7 +149,7 @@ def test_nothing_is_unbounded() -> None:
         "ProcessPoolExecutor": "max_workers",
     }
     never = {"SimpleQueue", "cache"}
-    for path in PACKAGE.rglob("*.py"):
+    for path in modules():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.Name, ast.Attribute)):
                 name = ast.unparse(node).rpartition(".")[2]

@@ -11,11 +11,10 @@ import pytest
 from demo_service.__main__ import doc
 from demo_service.chassis.exits import Exit
 from demo_service.chassis.settings import Settings
-from harness import ROOT, TEMPLATE
+from harness import PACKAGE, ROOT, TEMPLATE, WITHOUT_DATABASE, modules
 from ownership import OWNERS
 
-PACKAGE = TEMPLATE / "src" / "{{ package_name }}"
-CODE = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+CODE = "\n".join(path.read_text() for path in modules())
 DOCS = ROOT / "docs"
 
 
@@ -108,7 +107,8 @@ def test_code_about_other_services_is_the_example() -> None:
     """
     shown = (DOCS / "how-to" / "outbound.md").read_text().partition("- What comes back")[0]
     lines = re.findall(r"^    (.*)$", shown, re.MULTILINE)
-    seed = (PACKAGE / "resources.py").read_text()
+    seed = (WITHOUT_DATABASE / "resources.py").read_text()
+    seed += (PACKAGE / "announcer.py").read_text()
 
     assert len(lines) == 3
     for line in [*lines, *re.findall(r"`(from .*?)`", shown)]:

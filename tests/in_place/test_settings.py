@@ -22,6 +22,8 @@ NAMES = [variable(name) for name in Settings.model_fields]
 def _environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
+    # In place the chassis has every module, so that of the database, too.
+    monkeypatch.setenv("APP_DATABASE_URL", "postgresql://user@localhost/orders")
     return monkeypatch
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import ROOT, TEMPLATE
+from harness import PACKAGE, ROOT
 
 MUTATIONS = tomllib.loads((Path(__file__).parent / "mutations.toml").read_text())
 # One in so many is tried for a change, by its name and the commit; `nightly` tries all, and so
@@ -44,7 +44,7 @@ def test_every_text_is_there() -> None:
     What a mutation replaces stands once in its file, and its test exists; those not tried, too.
     """
     for name, mutation in MUTATIONS.items():
-        path = TEMPLATE / "src" / "{{ package_name }}" / mutation["file"]
+        path = PACKAGE / mutation["file"]
         module, _, function = mutation["test"].partition("::")
         tests = (ROOT / "tests" / "faults" / f"test_{module}.py").read_text()
 

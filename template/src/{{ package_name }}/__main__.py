@@ -9,6 +9,9 @@ import signal
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,8 +19,9 @@ from .chassis.exits import Exit
 
 if TYPE_CHECKING:
     from .chassis.environment import Loaded
+    from .chassis.process import Process
 
-__all__ = ["dev", "main", "web"]
+__all__ = ["dev", "main", "serve"]
 
 PACKAGE = (__package__ or "").partition(".")[0]
 
@@ -29,54 +33,25 @@ DEV = {
     "log_format": "console",
 }
 ENV_FILE = Path(".env")
+# The composition roots; each opens the same resources.
+ROOTS = ("web", "worker", "tasks")
 
 EPILOG = """\
 Settings are environment variables: `config doc` lists them, `config show` tells what is in force.
 Signals: SIGTERM drains and stops, a second one stops at once; SIGUSR1 logs every stack; SIGUSR2
 logs at DEBUG for ten minutes.
 Exit codes: 0 done or stopped, 64 usage, 69 port or backing service unavailable, 70 bug,
-78 configuration.
+75 try again later, 78 configuration.
 """
 
 
-def web(*, is_dev: bool = False) -> None:
+def serve(kind: str = "web", *, is_dev: bool = False) -> None:
     """
-    Serve until SIGTERM.
+    Run as this process type until SIGTERM.
     """
-    from .chassis.logs import Logs, get_logger
-    from .chassis.process import Process
-    from .chassis.web import run
-
-    loaded = _load(is_dev=is_dev)
-    settings = loaded.settings
-    if is_dev:
-        # Nobody at a keyboard waits for a request in flight.
-        settings = settings.model_copy(update={"grace_seconds": 0.5})
-        loaded = loaded._replace(settings=settings)
-    on_terminal = settings.log_format == "auto" and sys.stdout.isatty()
-    logs = Logs(
-        _identity(settings.revision),
-        console=on_terminal or settings.log_format == "console",
-        level=settings.log_level,
-        secrets=_secrets_in(settings),
-    )
-    process = Process(loaded, package=PACKAGE, logs=logs, is_dev=is_dev)
-    process.install()
-    log = get_logger()
-    if is_dev:
-        # Ctrl-C reaches this process and the reloader, which then sends SIGTERM: once is enough.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in loaded.unknown:
-        log.warning("setting_unknown", variable=name, action="unset it: nothing reads it")
-    if is_dev:
-        read = list(loaded.origins.values()).count(str(ENV_FILE))
-        found = ENV_FILE.is_file()
-        log.info("env_file", path=str(ENV_FILE.absolute()), found=found, settings_read=read)
-        log.info("api_pages", url=f"http://{settings.host}:{settings.port}/docs")
+    process = _process(kind, is_dev=is_dev)
     try:
-        from .web import compose
-
-        run(compose, process)
+        _module(f"chassis.{kind}").run(_module(kind).compose, process)
     except Exception as error:  # noqa: BLE001  # the process ends
         process.crash("start", error)
 
@@ -92,7 +67,7 @@ def dev(sockets: object = None) -> None:
     from uvicorn.supervisors import ChangeReload
 
     if sockets is not None:
-        web(is_dev=True)
+        serve(is_dev=True)
         return
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder = str(files(PACKAGE))
@@ -108,7 +83,6 @@ def preflight() -> Exit:
 
     from .chassis.health import CheckState
     from .chassis.logs import Sink
-    from .web import compose
 
     loaded = _load()
     unread = [f"{name}: nothing reads this variable; unset it" for name in loaded.unknown]
@@ -117,7 +91,8 @@ def preflight() -> Exit:
         problems = []
         limit = loaded.settings.check_timeout_seconds
         try:
-            async with compose(loaded.settings) as parts:
+            root = next(name for name in ROOTS if _has(name))
+            async with _module(root).compose(loaded.settings) as parts:
                 states = [CheckState(check) for check in parts.checks]
                 errors = [await state.run(timeout_seconds=limit) for state in states]
             pairs = zip(parts.checks, errors, strict=True)
@@ -130,6 +105,14 @@ def preflight() -> Exit:
         os._exit(Exit.CONFIGURATION if unread else Exit.UNAVAILABLE if problems else Exit.OK)
 
     asyncio.run(run())
+    return Exit.OK
+
+
+def migrate() -> Exit:
+    """
+    Bring the database's schema to that of this version.
+    """
+    _module("chassis.migrations").up(_load().settings)
     return Exit.OK
 
 
@@ -189,7 +172,8 @@ def show(*, everything: bool) -> Exit:
             print(f"{variable(name)}={_text(getattr(settings, name))}  # {origin}")
     if not everything and not origins:
         print("Everything is as by default; `--all` shows it.")
-    for path, operations in _api_document()["paths"].items():
+    paths = _api_document()["paths"] if _has("web") else {}
+    for path, operations in paths.items():
         for method, operation in operations.items():
             for name, limit in operation.get("x-limits", {}).items():
                 print(f"# {method.upper()} {path}: {name}={limit}")
@@ -233,11 +217,12 @@ def main() -> NoReturn:
         pass
     arguments = _parser().parse_args()
     commands: dict[str, Any] = {
-        "web": web,
+        **{kind: partial(serve, kind) for kind in ("web", "worker")},
         "dev": dev,
         "preflight": preflight,
         "status": status,
         "openapi": openapi,
+        "up": migrate,
         "show": lambda: show(everything=arguments.all),
         "doc": doc,
     }
@@ -261,10 +246,56 @@ def main() -> NoReturn:
         sys.exit(Exit.BUG)
 
 
-def _api_document() -> dict[str, Any]:
-    from .web import api
+def _process(kind: str, *, is_dev: bool = False) -> "Process":
+    """
+    The running process with its settings, logs and signals.
+    """
+    from .chassis.logs import Logs, get_logger
+    from .chassis.process import Process
 
-    return api().openapi()
+    loaded = _load(is_dev=is_dev)
+    settings = loaded.settings
+    if is_dev:
+        # Nobody at a keyboard waits for a request in flight.
+        settings = settings.model_copy(update={"grace_seconds": 0.5})
+        loaded = loaded._replace(settings=settings)
+    on_terminal = settings.log_format == "auto" and sys.stdout.isatty()
+    logs = Logs(
+        _identity(settings.revision) | {"process_type": kind},
+        console=on_terminal or settings.log_format == "console",
+        level=settings.log_level,
+        secrets=_secrets_in(settings),
+    )
+    process = Process(loaded, package=PACKAGE, logs=logs, is_dev=is_dev)
+    process.install()
+    log = get_logger()
+    if is_dev:
+        # Ctrl-C reaches this process and the reloader, which then sends SIGTERM: once is enough.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in loaded.unknown:
+        log.warning("setting_unknown", variable=name, action="unset it: nothing reads it")
+    if is_dev:
+        read = list(loaded.origins.values()).count(str(ENV_FILE))
+        found = ENV_FILE.is_file()
+        log.info("env_file", path=str(ENV_FILE.absolute()), found=found, settings_read=read)
+        log.info("api_pages", url=f"http://{settings.host}:{settings.port}/docs")
+    return process
+
+
+def _module(name: str) -> Any:
+    """
+    A module of this service that not every one has.
+    """
+    return import_module(f".{name}", __package__)
+
+
+def _has(name: str) -> bool:
+    return find_spec(f".{name}", __package__) is not None
+
+
+def _api_document() -> dict[str, Any]:
+    document: dict[str, Any] = _module("web").api().openapi()
+    return document
 
 
 def _build() -> Mapping[str, str]:
@@ -365,14 +396,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(build["service"], None, build["about"], EPILOG, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"%(prog)s {build['version']}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, told in (
-        ("web", "serve until SIGTERM"),
-        ("dev", "serve with reload, .env, console logs and API pages"),
-        ("preflight", "check settings and backing services; name all problems, exit 0, 69 or 78"),
-        ("status", "show the process that runs on this machine, or exit 69"),
-        ("openapi", "print the API document"),
+    for name, needs, told in (
+        ("web", "web", "serve until SIGTERM"),
+        ("worker", "worker", "handle messages of the queue until SIGTERM"),
+        ("dev", "web", "serve with reload, .env, console logs and API pages"),
+        ("preflight", "", "check settings and backing services; name all problems"),
+        ("status", "", "show the process that runs on this machine, or exit 69"),
+        ("openapi", "web", "print the API document"),
     ):
-        commands.add_parser(name, help=told, description=told)
+        if not needs or _has(needs):
+            commands.add_parser(name, help=told, description=told)
+    if _has("migrations"):
+        told = "apply, take back or show the migrations of the database"
+        migration = commands.add_parser("migrate", help=told, description=told)
+        steps = migration.add_subparsers(dest="command", required=True, metavar="up|down|status")
+        steps.add_parser("up", help="apply what is missing")
     config = commands.add_parser("config", help="show or document the settings")
     what = config.add_subparsers(dest="command", required=True, metavar="show|doc")
     shown = what.add_parser("show", help="print what differs from the defaults, and its origin")

@@ -31,5 +31,4 @@ async def compose(settings: Settings) -> AsyncIterator[Web]:
     async with open_resources(settings) as resources:
         app = api(docs=settings.api_docs)
         app.state.resources = resources
-        # checks=[Check(name="database", probe=resources.pool.ping)] gates readiness.
-        yield Web(app=app, checks=[])
+        yield Web(app=app, checks=resources.checks)

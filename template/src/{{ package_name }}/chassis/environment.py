@@ -138,16 +138,32 @@ def _broken_rules(
         with suppress(TypeError, ValueError):
             numbers |= {} if name in bad else {name: float(raw.get(name, field.default))}
     for rule in RULES:
+        if not _has(rule.module):
+            continue
         names = rule.fields[::-1]
         if numbers.keys() >= {*names} and (problem := rule.broken(numbers)):
             named = [name for name in names if name in raw]
             yield variable((named or names)[0]), problem
-    there = {name for name in SWITCHES if find_spec(f".{name}", __package__)}
+    there = {name for name in SWITCHES if _has(name)}
     for name, switch in SWITCHES.items():
         is_set = switch not in bad and raw.get(switch, cls.model_fields[switch].default)
         if name not in there and is_set:
             chosen = ",".join(sorted({*there, name}))
             mend = f"copier update --defaults --vcs-ref :current: --data 'telemetry=[{chosen}]'"
             yield variable(switch), f"is set, but this service has no {name}; unset it, or {mend}"
+    if _has("database") and not raw.get("database_url") and "database_url" not in bad:
+        described = cls.model_fields["database_url"].description
+        yield variable("database_url"), f"is missing: {described}"
+    if not _has("database") and raw.get("database_url"):
+        mend = "copier update --defaults --vcs-ref :current: --data database=postgresql"
+        told = f"is set, but this service has no database; unset it, or {mend}"
+        yield variable("database_url"), told
     if "port" in numbers and numbers["port"] == numbers.get("admin_port"):
         yield variable("admin_port"), f"must differ from {variable('port')}={numbers['port']:g}"
+
+
+def _has(module: str) -> bool:
+    """
+    Whether this service's chassis has *module*, which its answers brought or not.
+    """
+    return find_spec(f".{module}", __package__) is not None

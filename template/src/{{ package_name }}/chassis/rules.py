@@ -29,6 +29,8 @@ class Rule:
 
     text: str
     why: str
+    # The module that it is about; without it the rule does not count.
+    module: str = "settings"
 
     @property
     def fields(self) -> list[str]:
@@ -54,7 +56,8 @@ class Rule:
         step = operator == "<"
         longest = max((term for term in sizes if not term.isdecimal()), key=sizes.__getitem__)
         part, _, count = longest.partition(" * ")
-        room = (values[right] - total + sizes[longest]) // values.get(count, 1) - step
+        each = float(count) if count.isdecimal() else values.get(count, 1)
+        room = (values[right] - total + sizes[longest]) // each - step
         mends = [f"{variable(right)}={math.ceil(total) + step}"]
         mends += [f"{variable(part)}={room:g}"] if room > 0 else []
         shown = re.sub(r"[a-z]\w+", lambda name: _assignment(name[0], values), left)
@@ -75,6 +78,24 @@ RULES = (
     Rule("header_receive_seconds < request_deadline_seconds", "the head is the least of a request"),
     Rule("request_deadline_seconds < watchdog_seconds", "a slow request is no stuck event loop"),
     Rule("lb_idle_seconds < keep_alive_seconds", "the load balancer reuses what is still open"),
+    Rule(
+        "db_lock_seconds < db_statement_seconds", "who waits for a lock must be told so", "database"
+    ),
+    Rule(
+        "db_client_check_seconds < db_statement_seconds",
+        "what nobody waits for must end early",
+        "database",
+    ),
+    Rule(
+        "pool_checkout_seconds + db_statement_seconds < request_deadline_seconds",
+        "who waited for a connection must still get an answer",
+        "database",
+    ),
+    Rule(
+        "message_deadline_seconds <= grace_seconds", "what is handled ends while it stops", "worker"
+    ),
+    Rule("heartbeat_seconds * 2 < message_stall_seconds", "one lost beat is no death", "worker"),
+    Rule("job_max_runtime_seconds < job_interval_seconds", "a run ends before the next one", "job"),
     Rule("check_timeout_seconds < probe_timeout_seconds", "a probe waits for the checks' results"),
     Rule(
         "readiness_period_seconds * readiness_failures <= drain_seconds",

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 from pydantic.functional_validators import BeforeValidator, field_validator
 from pydantic.networks import IPvAnyAddress, IPvAnyNetwork
-from pydantic.types import DirectoryPath, Secret
+from pydantic.types import DirectoryPath, FilePath, Secret
 from pydantic_core import from_json
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -25,6 +25,7 @@ WORDS = {"array": "JSON array", "boolean": "true/false", "object": "JSON object"
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 _DSN = r"^https?://\w+@[^/?#\s@]+(/[^?#\s]*)?/\d+$"
+_DATABASE = r"^postgres(ql)?://[^\s]+$"
 _URL = r"^https?://[^/?#\s@]+(/[^?#\s]*)?$"
 _AnyCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 
@@ -98,6 +99,46 @@ class Settings(BaseSettings):
     """Most calls at once to one service; a further one fails at once."""
     out_body_max_bytes: Annotated[int, Field(ge=0)] = 1_048_576
     """A larger answer of another service is an error."""
+    database_url: Secret[Annotated[str, Field(pattern=_DATABASE)]] | None = None
+    """PostgreSQL: postgresql://USER:PASSWORD@HOST:PORT/NAME?sslmode=verify-full; only with one."""
+    database_password_file: FilePath | None = None
+    """File with the password, read at each connect; the one in the URL does not count then."""
+    pool_size_max: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Most connections of one process to the database."""
+    pool_waiting_max: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Most who wait for a connection; a further one fails at once."""
+    pool_checkout_seconds: Seconds = 2
+    """Limit of the wait for a connection."""
+    db_connect_seconds: Seconds = 3
+    """Limit of opening a connection."""
+    db_statement_seconds: Seconds = 5
+    """Limit of one SQL statement."""
+    db_lock_seconds: Seconds = 1
+    """Limit of the wait for a lock in the database."""
+    db_idle_in_transaction_seconds: Seconds = 15
+    """A transaction in which nothing happens for longer is ended by the database."""
+    db_client_check_seconds: Seconds = 2
+    """How often the database looks whether who asked is still there."""
+    message_concurrency: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Most messages that one worker handles at once."""
+    message_deadline_seconds: Seconds = 20
+    """Limit of handling a message; then it has failed."""
+    message_attempts: Annotated[int, Field(ge=1, le=100)] = 5
+    """A message that fails so often is dead: it waits for a person."""
+    message_backoff_seconds: Seconds = 1
+    """Pause after the first failure of a message; it doubles each time, up to an hour."""
+    heartbeat_seconds: Seconds = 10
+    """How often a worker says of its messages that it is alive."""
+    message_stall_seconds: Seconds = 30
+    """A message whose worker has not been heard of for so long is handled by another."""
+    job_max_runtime_seconds: Seconds = 3000
+    """Limit of one run of a job."""
+    job_interval_seconds: Annotated[float, Field(gt=0, le=31_622_400)] = 86_400
+    """Declared: time between two starts of a job."""
+    job_jitter_seconds: Annotated[float, Field(ge=0, le=86400)] = 0
+    """A job waits at random, up to so long, before it starts."""
+    job_lock_dir: DirectoryPath | None = None
+    """Folder for the locks of jobs where no database is; that of temporary files if unset."""
     check_interval_seconds: Seconds = 1
     """Time between two runs of a readiness check."""
     check_timeout_seconds: Seconds = 0.5
@@ -130,6 +171,10 @@ class Settings(BaseSettings):
     """Declared: idle time after which the load balancer disconnects."""
     lb_response_seconds: Seconds = 30
     """Declared: time the load balancer waits for an answer."""
+    replicas: Annotated[int, Field(ge=1)] = 2
+    """Declared: processes of each type that run at once."""
+    surge: Annotated[int, Field(ge=0)] = 1
+    """Declared: processes of each type that run besides, while a new version is rolled out."""
     revision: str = "unknown"
     """Commit that the image was built from; set by the image."""
     secrets_dir: DirectoryPath | None = None

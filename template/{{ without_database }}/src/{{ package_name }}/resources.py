@@ -2,16 +2,18 @@
 What the service holds open: opened and closed by the composition root.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from .announcer import HttpAnnouncer
+from .chassis.health import Check
 from .chassis.outbound import Dependency
-from .chassis.problem import Unavailable
-from .domain import Announcer, Note, Notes, NotesInMemory, SilentAnnouncer
+from .domain import Announcer, Notes, SilentAnnouncer
+from .memory import NotesInMemory
 from .settings import Settings
 
-__all__ = ["HttpAnnouncer", "Resources", "open_resources"]
+__all__ = ["Resources", "open_resources"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,22 +25,8 @@ class Resources:
     settings: Settings
     notes: Notes
     announcer: Announcer
-
-
-class HttpAnnouncer:
-    """
-    Tells another service; PUT is idempotent, so it is tried again.
-    """
-
-    def __init__(self, service: Dependency) -> None:
-        self._service = service
-
-    async def announce(self, note: Note) -> None:
-        """
-        The note is kept, whoever hears of it; the failure is logged and counted already.
-        """
-        with suppress(Unavailable):
-            await self._service.request("PUT", f"/notes/{note.id}", json={"text": note.text})
+    # Check(name="search", probe=search.ping) gates readiness.
+    checks: Sequence[Check] = ()
 
 
 @asynccontextmanager

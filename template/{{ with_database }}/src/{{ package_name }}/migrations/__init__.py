@@ -1,0 +1,3 @@
+"""
+Migrations: `migrate up` applies those that are missing.
+"""

@@ -1,0 +1,3 @@
+"""
+The steps between the states of the database's schema, oldest first.
+"""
