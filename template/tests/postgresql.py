@@ -58,7 +58,7 @@ def server(folder: Path) -> Iterator[str]:
     try:
         programs = install(data, password)
         with launch(programs, data, log, port=port, garbage=data) as process:
-            wait_until_ready(url, process, log)
+            wait_until_ready(process, data, log)
             yield url
     finally:
         shutil.rmtree(data, ignore_errors=True)
@@ -117,6 +117,8 @@ def launch(
     own = ("listen_addresses=127.0.0.1", "unix_socket_directories=", f"port={port}")
     options = [word for setting in (*own, *_FAST, *settings) for word in ("-c", setting)]
     command = [f"{programs}/postgres", "-D", f"{folder}/data", *options]
+    # After a crash it still says that the server is ready.
+    (folder / "data/postmaster.pid").unlink(missing_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen[bytes](
             ["/bin/sh", "-c", _SCRIPT, "postgresql", *command],
@@ -131,18 +133,20 @@ def launch(
         )
 
 
-def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_ready(process: subprocess.Popen[bytes], folder: Path, log: Path) -> None:
     """
     Raises AssertionError with the log if the server ends or takes too long.
     """
     limit = time.monotonic() + START_SECONDS
+    # As pg_ctl does; connections that are refused at the start would be noise.
+    status = folder / "data/postmaster.pid"
     while True:
-        try:
-            return execute(url)
-        except (OSError, asyncpg.CannotConnectNowError):
-            is_late = process.poll() is not None or time.monotonic() > limit
-            assert not is_late, log.read_text()
-            time.sleep(0.02)
+        with contextlib.suppress(FileNotFoundError):
+            if status.read_text().rstrip().endswith("\nready"):
+                return
+        is_late = process.poll() is not None or time.monotonic() > limit
+        assert not is_late, log.read_text()
+        time.sleep(0.02)
 
 
 def execute(url: str, *statements: str) -> None:

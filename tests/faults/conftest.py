@@ -4,11 +4,12 @@ A generated service whose composition root is full of faults.
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty_postgresql import PostgreSQL
 
 
 @pytest.fixture(name="answers", scope="module")
@@ -72,3 +73,12 @@ def _ask() -> Callable[..., Any]:
         return answer
 
     return ask
+
+
+@pytest.fixture(name="postgresql")
+def _postgresql() -> Iterator[PostgreSQL]:
+    """
+    A PostgreSQL of the test's own, which it may freeze, kill and start again.
+    """
+    with PostgreSQL() as server:
+        yield server
