@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from .announcer import HttpAnnouncer
 from .chassis.database import Database, open_database
 from .chassis.health import Check
+from .chassis.migrations import database_check
 from .chassis.outbound import Dependency
 from .domain import Announcer, Notes, SilentAnnouncer
 from .notes import NotesInPostgreSQL
@@ -48,5 +49,5 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             database=database,
             notes=NotesInPostgreSQL(database),
             announcer=announcer,
-            checks=[Check(name="database", probe=database.ping)],
+            checks=[database_check(database)],
         )
