@@ -45,7 +45,7 @@ def test_every_event_is_documented() -> None:
     logged |= set(re.findall(r"get_logger\(\)\.info\(\"(\w+)\"", CODE))
     logged |= set(re.findall(r"event = [\w.]+, \"(\w+)\"", CODE))
     logged |= set(re.findall(r"tell\(\"\w+\", \"(\w+)\"", CODE))
-    logged |= set(re.findall(r"Refused\(Exit\.\w+, \"(\w+)\"", CODE))
+    logged |= set(re.findall(r"Refused\((?:Exit\.\w+|code), \"(\w+)\"", CODE))
     documented = re.findall(
         r"^\| `(\w+)` \|", (DOCS / "reference" / "events.md").read_text(), re.MULTILINE
     )

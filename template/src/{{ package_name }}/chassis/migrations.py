@@ -308,5 +308,7 @@ def _explained(error: Exception) -> Refused:
     is_lost = isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError))
     if is_lost or _state(error).startswith(UNAVAILABLE):
         told = "check APP_DATABASE_URL, its role, and that the database runs"
-        return Refused(Exit.UNAVAILABLE, "database_unavailable", cause, told)
+        is_ours = isinstance(error, asyncpg.ClientConfigurationError)
+        code = Exit.CONFIGURATION if is_ours else Exit.UNAVAILABLE
+        return Refused(code, "database_unavailable", cause, told)
     return Refused(Exit.BUG, "migration_broken", cause, "mend the step; nothing of it was done")

@@ -52,7 +52,7 @@ async def examine(settings: Settings, processes: int) -> AsyncIterator[Finding]:
     yield _tls(settings)
     try:
         async with open_database(settings) as database, database.connection() as connection:
-            facts = await connection.fetchrow(FACTS)
+            (facts,) = await connection.fetch(FACTS)
             version = f"PostgreSQL {facts['version']} answers"
             yield Finding(
                 "database", Exit.OK, f"{version}, {'with' if facts['tls'] else 'without'} TLS"
@@ -64,9 +64,11 @@ async def examine(settings: Settings, processes: int) -> AsyncIterator[Finding]:
             yield await _clock(connection)
             yield await _migrations(connection)
     except Exception as error:  # noqa: BLE001  # told like the others
-        action = "connect to PostgreSQL itself, past the pooler" if "startup" in str(error) else ""
-        told = f"{error}; {action}".removeprefix("database: ").rstrip("; ")
-        yield Finding("database", Exit.UNAVAILABLE, told)
+        told = ", ".join(str(error).removeprefix("database: ").splitlines())
+        if "unsupported startup parameter" in told:
+            told += "; a pooler is between: connect to PostgreSQL itself"
+        is_ours = "ClientConfigurationError" in told or "startup parameter" in told
+        yield Finding("database", Exit.CONFIGURATION if is_ours else Exit.UNAVAILABLE, told)
 
 
 def _tls(settings: Settings) -> Finding:
