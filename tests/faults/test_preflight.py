@@ -204,8 +204,8 @@ def test_pooler(preflight: Preflight, postgresql: PostgreSQL, tmp_path: Path, mo
     )
     for path in [tmp_path, *tmp_path.parents[:2]]:
         path.chmod(0o755)
-    user = {"user": "nobody"} if os.geteuid() == 0 else {}
-    with subprocess.Popen(["pgbouncer", "-q", tmp_path / "ini"], **user) as pooler:
+    user = "nobody" if os.geteuid() == 0 else None
+    with subprocess.Popen(["pgbouncer", "-q", tmp_path / "ini"], user=user) as pooler:
         try:
             wait_until(lambda: is_open(port))
             place = f"service:{url.password}@127.0.0.1:{port}"
