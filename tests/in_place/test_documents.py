@@ -44,7 +44,8 @@ def test_every_event_is_documented() -> None:
     logged |= set(re.findall(r"line\(\s*\"(\w+)\"", CODE))
     logged |= set(re.findall(r"get_logger\(\)\.info\(\"(\w+)\"", CODE))
     logged |= set(re.findall(r"event = [\w.]+, \"(\w+)\"", CODE))
-    logged |= set(re.findall(r"_tell\(\"\w+\", \"(\w+)\"", CODE))
+    logged |= set(re.findall(r"tell\(\"\w+\", \"(\w+)\"", CODE))
+    logged |= set(re.findall(r"Refused\((?:Exit\.\w+|code), \"(\w+)\"", CODE))
     documented = re.findall(
         r"^\| `(\w+)` \|", (DOCS / "reference" / "events.md").read_text(), re.MULTILINE
     )

@@ -77,42 +77,75 @@ def dev(sockets: object = None) -> None:
 
 def preflight() -> Exit:
     """
-    Run each check once; name every failure and every variable that nothing reads.
+    Look at everything once; name every failure, with evidence of what is right.
     """
     import asyncio
+
+    import structlog
 
     from .chassis.health import CheckState
     from .chassis.logs import Sink
 
     loaded = _load()
-    unread = [f"{name}: nothing reads this variable; unset it" for name in loaded.unknown]
+    # What is found is told once.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    limit = loaded.settings.check_timeout_seconds
+    roots = [name for name in ROOTS if _has(name)]
+    found = [
+        (Exit.CONFIGURATION, f"{name}: nothing reads this variable; unset it")
+        for name in loaded.unknown
+    ]
 
-    async def run() -> None:
-        problems = []
-        limit = loaded.settings.check_timeout_seconds
+    async def look() -> None:
+        has_database = _has("chassis.preflight")
+        if has_database:
+            examined = _module("chassis.preflight").examine(loaded.settings, len(roots))
+            async for name, code, told in examined:
+                found.append((code, f"{name}: {told}"))
         try:
-            root = next(name for name in ROOTS if _has(name))
-            async with _module(root).compose(loaded.settings) as parts:
-                states = [CheckState(check) for check in parts.checks]
-                errors = [await state.run(timeout_seconds=limit) for state in states]
-            pairs = zip(parts.checks, errors, strict=True)
-            problems += [f"check {check.name}: {error}" for check, error in pairs if error]
+            async with _module(roots[0]).compose(loaded.settings) as parts:
+                for check in parts.checks:
+                    if not (has_database and check.name == "database"):
+                        error = await CheckState(check).run(timeout_seconds=limit)
+                        code = Exit.UNAVAILABLE if error else Exit.OK
+                        found.append((code, f"check {check.name}: {error or 'passes'}"))
         except Exception as error:  # noqa: BLE001  # told like the others
-            problems.append(f"start: {type(error).__name__}: {error}")
-        text = "\n".join(f"fail  {problem}" for problem in [*unread, *problems]) or "pass"
-        Sink(_secrets_in(loaded.settings)).msg(text.encode())
+            found.append((Exit.UNAVAILABLE, f"start: {type(error).__name__}: {error}"))
+        found.append((Exit.OK, f"configuration: {len(loaded.origins)} settings are not by default"))
+        lines = [f"{'fail' if code else 'pass'}  {told}" for code, told in sorted(found)]
+        Sink(_secrets_in(loaded.settings)).msg("\n".join(lines).encode())
         # A probe that hangs must not hold back the end.
-        os._exit(Exit.CONFIGURATION if unread else Exit.UNAVAILABLE if problems else Exit.OK)
+        os._exit(max(code for code, _ in found))
 
-    asyncio.run(run())
+    asyncio.run(look())
     return Exit.OK
 
 
-def migrate() -> Exit:
+def migrate(arguments: argparse.Namespace) -> Exit:
     """
-    Bring the database's schema to that of this version.
+    Bring the database's schema to that of this version, or back.
     """
-    _module("chassis.migrations").up(_load().settings)
+    import asyncio
+
+    # Whoever stops it must not read that it is done.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(Exit.TEMPORARY))
+    settings = _load().settings
+    migrations = _module("chassis.migrations")
+    if arguments.steps == "status":
+        work = migrations.status(settings, _tell)
+    else:
+        back = getattr(arguments, "back", 0)
+        removes = None if arguments.dry_run else arguments.yes_remove
+        work = migrations.migrate(settings, _tell, back=back, removes=removes)
+    try:
+        asyncio.run(work)
+    except migrations.Refused as refused:
+        from .chassis.logs import Sink
+
+        cause = Sink(_secrets_in(settings)).mask(str(refused).encode()).decode()
+        _tell("error", refused.event, cause=cause, action=refused.action)
+        return Exit(refused.code)
     return Exit.OK
 
 
@@ -222,7 +255,7 @@ def main() -> NoReturn:
         "preflight": preflight,
         "status": status,
         "openapi": openapi,
-        "up": migrate,
+        "migrate": lambda: migrate(arguments),
         "show": lambda: show(everything=arguments.all),
         "doc": doc,
     }
@@ -340,14 +373,19 @@ def _load(*, is_dev: bool = False, only_chassis: bool = False) -> "Loaded[Any]":
     sys.exit(Exit.CONFIGURATION)
 
 
-def _tell(level: str, event: str, **fields: str) -> None:
+def _tell(level: str, event: str, **fields: object) -> None:
     """
-    One JSON line in the shape of the logs, before there are any.
+    One line, before there are logs or without: for a machine in their shape, for a person as text.
     """
+    stream = sys.stdout if level == "info" else sys.stderr
+    if stream.isatty():
+        told = (f"{name}={value}" for name, value in fields.items() if name != "sql")
+        print(f"{event:<20}", *told, fields.get("sql", ""), file=stream)
+        return
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     head = {"timestamp": now, "level": level, "event": event}
     revision = os.environ.get("APP_REVISION", "unknown")
-    print(json.dumps({**head, **_identity(revision), **fields}), file=sys.stderr)
+    print(json.dumps({**head, **_identity(revision), **fields}), file=stream, flush=True)
 
 
 def _text(value: object) -> str:
@@ -391,6 +429,15 @@ class _Parser(argparse.ArgumentParser):
         self.exit(Exit.USAGE, f"{self.prog}: error: {message}; see `{self.prog} --help`\n")
 
 
+def _positive(text: str) -> int:
+    """
+    The number of a command line.
+    """
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"must be a number from 1 on, got {text!r}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     build, raw = _build(), argparse.RawDescriptionHelpFormatter
     parser = _Parser(build["service"], None, build["about"], EPILOG, formatter_class=raw)
@@ -409,8 +456,16 @@ def _parser() -> argparse.ArgumentParser:
     if _has("migrations"):
         told = "apply, take back or show the migrations of the database"
         migration = commands.add_parser("migrate", help=told, description=told)
-        steps = migration.add_subparsers(dest="command", required=True, metavar="up|down|status")
-        steps.add_parser("up", help="apply what is missing")
+        steps = migration.add_subparsers(dest="steps", required=True, metavar="up|down|status")
+        up = steps.add_parser("up", help="apply what is missing")
+        up.add_argument("--dry-run", action="store_true", help="only print what would be done")
+        down = steps.add_parser("down", help="take back the last N steps; without a count, print")
+        down.add_argument("back", type=_positive, metavar="N", help="so many")
+        for step, default in ((up, 0), (down, None)):
+            told = "do it although, and only if, so many rows are removed"
+            step.add_argument("--yes-remove", type=int, default=default, metavar="ROWS", help=told)
+        down.set_defaults(dry_run=False)
+        steps.add_parser("status", help="print which are applied, missing or unknown here")
     config = commands.add_parser("config", help="show or document the settings")
     what = config.add_subparsers(dest="command", required=True, metavar="show|doc")
     shown = what.add_parser("show", help="print what differs from the defaults, and its origin")

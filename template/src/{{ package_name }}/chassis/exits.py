@@ -18,5 +18,5 @@ class Exit(IntEnum):
     USAGE = 64
     UNAVAILABLE = 69  # A port or a backing service can't be had.
     BUG = 70
-    TEMPORARY = 75  # Of a job: another one runs, or it was told to stop; try again.
+    TEMPORARY = 75  # Of a job or migration: others are at it, or it was told to stop; try again.
     CONFIGURATION = 78

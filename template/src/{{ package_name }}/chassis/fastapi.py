@@ -133,6 +133,7 @@ def create_api(*routers: APIRouter, docs: bool = False) -> FastAPI:
         exception_handlers={
             HTTPException: _http_error,
             RequestValidationError: _not_valid,
+            problem.Refused: _refused,
             problem.Unavailable: _unavailable,
             Exception: _bug,
         },
@@ -357,6 +358,10 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
         )
     told = {"detail" if isinstance(error.detail, str) else "errors": error.detail}
     return _problem(error.status_code, headers, **told)
+
+
+async def _refused(_: Request, error: problem.Refused) -> Response:
+    return _problem(422, detail=str(error))
 
 
 async def _unavailable(_: Request, error: problem.Unavailable) -> Response:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from structlog.contextvars import get_contextvars
 
-__all__ = ["MEDIA_TYPE", "SCHEMA", "Unavailable", "body"]
+__all__ = ["MEDIA_TYPE", "SCHEMA", "Refused", "Unavailable", "body"]
 
 MEDIA_TYPE = "application/problem+json"
 TEXTS = {name: {"type": "string"} for name in ("type", "title", "detail", "instance")}
@@ -29,6 +29,12 @@ class Unavailable(Exception):  # noqa: N818  # what it says to its reader
     def __init__(self, cause: str, *, status: int = 503) -> None:
         super().__init__(cause)
         self.status = status
+
+
+class Refused(Exception):  # noqa: N818  # as above
+    """
+    The request can't be fulfilled as it is, with 422; the client reads why, without its input.
+    """
 
 
 def body(status: int, **members: Any) -> bytes:

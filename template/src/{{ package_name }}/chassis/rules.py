@@ -92,6 +92,11 @@ RULES = (
         "database",
     ),
     Rule(
+        "migration_lock_seconds < migration_statement_seconds",
+        "who waits for a lock must be told so",
+        "migrations",
+    ),
+    Rule(
         "message_deadline_seconds <= grace_seconds", "what is handled ends while it stops", "worker"
     ),
     Rule("heartbeat_seconds * 2 < message_stall_seconds", "one lost beat is no death", "worker"),

@@ -119,6 +119,10 @@ class Settings(BaseSettings):
     """A transaction in which nothing happens for longer is ended by the database."""
     db_client_check_seconds: Seconds = 2
     """How often the database looks whether who asked is still there."""
+    migration_lock_seconds: Seconds = 3
+    """Limit of the wait of a migration for a lock; it is tried five times."""
+    migration_statement_seconds: Seconds = 600
+    """Limit of one statement of a migration."""
     message_concurrency: Annotated[int, Field(ge=1, le=1000)] = 10
     """Most messages that one worker handles at once."""
     message_deadline_seconds: Seconds = 20

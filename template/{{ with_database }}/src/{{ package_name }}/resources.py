@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from .announcer import HttpAnnouncer
 from .chassis.database import Database, open_database
 from .chassis.health import Check
+from .chassis.migrations import database_check
 from .chassis.outbound import Dependency
-from .domain import Announcer, Notes, SilentAnnouncer
-from .notes import NotesInPostgreSQL
+from .domain import Announcer, SilentAnnouncer
 from .settings import Settings
 
 __all__ = ["Resources", "open_resources"]
@@ -25,7 +25,6 @@ class Resources:
 
     settings: Settings
     database: Database
-    notes: Notes
     announcer: Announcer
     # Each gates readiness until it has passed once.
     checks: Sequence[Check]
@@ -46,7 +45,6 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         yield Resources(
             settings=settings,
             database=database,
-            notes=NotesInPostgreSQL(database),
             announcer=announcer,
-            checks=[Check(name="database", probe=database.ping)],
+            checks=[database_check(database)],
         )

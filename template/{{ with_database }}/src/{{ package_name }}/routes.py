@@ -6,10 +6,13 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, HTTPException, Query, Request
+from fastapi import Depends, Header, HTTPException, Query, Request
 from pydantic import BaseModel, Field
 
+from . import notes
+from .chassis.database import Connection
 from .chassis.fastapi import RequestModel, Router
+from .chassis.idempotency import KEY, once
 from .domain import Note, write_note
 from .resources import Resources
 
@@ -24,6 +27,7 @@ async def _resources(request: Request) -> Resources:
 
 
 Opened = Annotated[Resources, Depends(_resources)]
+Key = Annotated[str | None, Header(alias="Idempotency-Key", pattern=KEY)]
 
 
 class NewNote(RequestModel):
@@ -54,12 +58,17 @@ class NotePage(BaseModel):
 
 
 @router.post("", status_code=201)
-async def add_note(new: NewNote, opened: Opened) -> NoteOut:
+async def add_note(new: NewNote, opened: Opened, key: Key = None) -> NoteOut:
     """
-    Write a note.
+    Write a note; with an `Idempotency-Key`, sending it again writes no other.
     """
-    note = write_note(new.text)
-    await opened.notes.add(note)
+
+    async def write(connection: Connection) -> Note:
+        note = write_note(new.text)
+        await notes.add(connection, note)
+        return note
+
+    note = await once(opened.database, write, kind=Note, operation="add_note", key=key, request=new)
     await opened.announcer.announce(note)
     return _out(note)
 
@@ -72,11 +81,12 @@ async def list_notes(
     List notes, a page at a time.
     """
     size = min(size, opened.settings.page_size_max)
-    if after is not None and await opened.notes.get(after) is None:
-        raise HTTPException(404, "There is no note with the id in 'after'.")
-    notes = await opened.notes.page(after=after, size=size + 1)
-    has_more = len(notes) > size
-    items = [_out(note) for note in notes[:size]]
+    async with opened.database.connection() as connection:
+        if after is not None and await notes.get(connection, after) is None:
+            raise HTTPException(404, "There is no note with the id in 'after'.")
+        found = await notes.page(connection, after=after, size=size + 1)
+    has_more = len(found) > size
+    items = [_out(note) for note in found[:size]]
     return NotePage(items=items, next=items[-1].id if has_more else None)
 
 
@@ -85,7 +95,8 @@ async def get_note(note_id: UUID, opened: Opened) -> NoteOut:
     """
     Read one note.
     """
-    note = await opened.notes.get(note_id)
+    async with opened.database.connection() as connection:
+        note = await notes.get(connection, note_id)
     if note is None:
         raise HTTPException(404)
     return _out(note)

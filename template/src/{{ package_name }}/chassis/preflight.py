@@ -1,0 +1,165 @@
+"""
+What must be right between this service and its database before it serves, each with its evidence.
+"""
+
+import math
+import time
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+from .database import Connection, Database, open_database
+from .exits import Exit
+from .migrations import known, lacking
+from .settings import Settings
+
+__all__ = ["Finding", "examine"]
+
+# Tokens, certificates and schedules all take it for granted that clocks agree.
+SKEW_SECONDS_MAX = 1
+LOCAL = {"", "localhost", "127.0.0.1", "::1"}
+LIMITS = {
+    "statement_timeout": "db_statement_seconds",
+    "lock_timeout": "db_lock_seconds",
+    "idle_in_transaction_session_timeout": "db_idle_in_transaction_seconds",
+    "client_connection_check_interval": "db_client_check_seconds",
+}
+FACTS = """
+    SELECT current_user AS role, rolsuper, rolreplication, rolconnlimit, datconnlimit,
+        pg_backend_pid() AS pid, current_setting('server_version') AS version,
+        (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()) AS tls,
+        current_setting('max_connections')::int AS most,
+        current_setting('superuser_reserved_connections')::int
+            + coalesce(current_setting('reserved_connections', true)::int, 0) AS reserved
+    FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
+"""
+
+
+class Finding(NamedTuple):
+    """
+    What was looked at; the code to exit with if it is not as it must be; what was seen.
+    """
+
+    name: str
+    code: Exit
+    told: str
+
+
+async def examine(settings: Settings, processes: int) -> AsyncIterator[Finding]:
+    """
+    Everything there is to say of the database; *processes* types of this service use it.
+    """
+    yield _tls(settings)
+    try:
+        async with open_database(settings) as database, database.connection() as connection:
+            (facts,) = await connection.fetch(FACTS)
+            version = f"PostgreSQL {facts['version']} answers"
+            yield Finding(
+                "database", Exit.OK, f"{version}, {'with' if facts['tls'] else 'without'} TLS"
+            )
+            yield _role(facts)
+            yield _connections(settings, facts, processes)
+            yield await _limits(settings, connection)
+            yield await _session(settings, database, connection, facts["pid"])
+            yield await _clock(connection)
+            yield await _migrations(connection)
+    except Exception as error:  # noqa: BLE001  # told like the others
+        told = ", ".join(str(error).removeprefix("database: ").splitlines())
+        if "unsupported startup parameter" in told:
+            told += "; a pooler is between: connect to PostgreSQL itself"
+        is_ours = "ClientConfigurationError" in told or "startup parameter" in told
+        yield Finding("database", Exit.CONFIGURATION if is_ours else Exit.UNAVAILABLE, told)
+
+
+def _tls(settings: Settings) -> Finding:
+    """
+    Who may listen or answer in the database's place; less than all of it must be said in the URL.
+    """
+    url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+    mode = parse_qs(url.query).get("sslmode", [""])[-1]
+    if mode == "verify-full" or (url.hostname or "") in LOCAL:
+        return Finding("tls", Exit.OK, mode or "on this machine")
+    if mode in {"disable", "require", "verify-ca"}:
+        return Finding(
+            "tls", Exit.OK, f"sslmode={mode} as told: not proof against everyone between"
+        )
+    told = "say sslmode=verify-full in APP_DATABASE_URL, or disable where nobody is between"
+    return Finding("tls", Exit.CONFIGURATION, told)
+
+
+def _role(facts: Any) -> Finding:
+    too_much = [name for name in ("rolsuper", "rolreplication") if facts[name]]
+    told = f"{facts['role']} is neither superuser nor replicates"
+    if too_much:
+        told = f"{facts['role']} may too much ({', '.join(too_much)}): use a role of its own"
+    return Finding("role", Exit.CONFIGURATION if too_much else Exit.OK, told)
+
+
+def _connections(settings: Settings, facts: Any, processes: int) -> Finding:
+    most = facts["most"] - facts["reserved"]
+    most = min([most, *(n for n in (facts["rolconnlimit"], facts["datconnlimit"]) if n >= 0)])
+    count = settings.replicas + settings.surge
+    needed = settings.pool_size_max * processes * count
+    told = (
+        f"pool_size_max {settings.pool_size_max} * {processes} process types * (replicas"
+        f" {settings.replicas} + surge {settings.surge}) = {needed} of at most {most}"
+    )
+    if needed <= most:
+        return Finding("connections", Exit.OK, told)
+    fits = most // (processes * count)
+    told += f": try APP_POOL_SIZE_MAX={fits}" if fits else ": raise max_connections"
+    return Finding("connections", Exit.CONFIGURATION, told)
+
+
+async def _limits(settings: Settings, connection: Connection) -> Finding:
+    """
+    The limits as the session has them, in ms.
+    """
+    query = "SELECT name, setting FROM pg_settings WHERE name = ANY($1)"
+    found = {row["name"]: int(row["setting"]) for row in await connection.fetch(query, [*LIMITS])}
+    wrong = [
+        f"{name} is {found.get(name)} ms, not {limit}"
+        for name, field in LIMITS.items()
+        if found.get(name) != (limit := math.ceil(getattr(settings, field) * 1000))
+    ]
+    told = "; ".join([*wrong, "is a pooler between?"]) if wrong else "all in force"
+    return Finding("session limits", Exit.CONFIGURATION if wrong else Exit.OK, told)
+
+
+async def _session(
+    settings: Settings, database: Database, connection: Connection, pid: int
+) -> Finding:
+    """
+    Whether a session is ours until we leave it: a pooler in transaction mode gives it to others.
+    """
+    is_direct = connection.get_server_pid() == pid
+    mark, kept = f"preflight-{pid}-{time.time()}", True
+    await connection.execute("SELECT set_config('preflight.mark', $1, false)", mark)
+    if settings.pool_size_max > 1:
+        async with database.transaction() as other:
+            query = "SELECT current_setting('preflight.mark', true)"
+            seen = await other.fetchval(query)
+            kept = seen != mark and await connection.fetchval(query) == mark
+    if kept:
+        told = "no pooler between" if is_direct else "a pooler between, which keeps sessions"
+        return Finding("session", Exit.OK, told)
+    told = "a pooler in transaction mode is between: limits, locks and prepared statements are lost"
+    return Finding("session", Exit.CONFIGURATION, f"{told}; use session mode or PostgreSQL itself")
+
+
+async def _clock(connection: Connection) -> Finding:
+    before = time.time()
+    there = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+    after = time.time()
+    # The answer was made somewhere between.
+    skew = max(before - there, there - after, 0)
+    code = Exit.UNAVAILABLE if skew > SKEW_SECONDS_MAX else Exit.OK
+    return Finding("clock", code, f"{skew:.3f} s apart, of at most {SKEW_SECONDS_MAX}")
+
+
+async def _migrations(connection: Connection) -> Finding:
+    missing, last = await lacking(connection.fetchval)
+    if missing:
+        return Finding("migrations", Exit.UNAVAILABLE, f"{', '.join(missing)}: run `migrate up`")
+    told = f"{last} is the last one" + ("" if last in known() else ", of a newer release")
+    return Finding("migrations", Exit.OK, told)
