@@ -4,13 +4,15 @@ Messages in: one function per name. A message may come more than once, so let it
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from .chassis.database import Connection
 from .chassis.queue import Handler, Message, Payload, enqueue
 from .domain import Note
 from .resources import Resources
+
+if TYPE_CHECKING:
+    from .chassis.database import Connection
 
 __all__ = ["NoteWritten", "announce_later", "handlers"]
 
@@ -23,7 +25,7 @@ class NoteWritten(Payload):
     id: UUID
 
 
-async def announce_later(connection: Connection, note: Note) -> None:
+async def announce_later(connection: "Connection", note: Note) -> None:
     """
     Have a worker announce the note, if the transaction of *connection* is committed.
     """
