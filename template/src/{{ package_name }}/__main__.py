@@ -149,6 +149,29 @@ def migrate(arguments: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
+def dead(arguments: argparse.Namespace) -> Exit:
+    """
+    List, retry or drop the messages that failed too often.
+    """
+    import structlog
+
+    from .chassis.logs import Sink
+    from .chassis.problem import Unavailable
+
+    settings = _load().settings
+    # What goes wrong is told once.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    given = vars(arguments)
+    which = {name: given[name] for name in ("ids", "all", "name", "count") if name in given}
+    try:
+        done: bool = _module("chassis.dead").run(settings, arguments.act, **which)
+    except Unavailable as error:
+        cause = Sink(_secrets_in(settings)).mask(str(error).encode()).decode()
+        _tell("error", "queue_unavailable", cause=cause, action="is the database there, migrated?")
+        return Exit.UNAVAILABLE
+    return Exit.OK if done else Exit.USAGE
+
+
 def status() -> Exit:
     """
     Show what the process on this machine knows of itself.
@@ -256,6 +279,7 @@ def main() -> NoReturn:
         "status": status,
         "openapi": openapi,
         "migrate": lambda: migrate(arguments),
+        "dead": lambda: dead(arguments),
         "show": lambda: show(everything=arguments.all),
         "doc": doc,
     }
@@ -466,6 +490,22 @@ def _parser() -> argparse.ArgumentParser:
             step.add_argument("--yes-remove", type=int, default=default, metavar="ROWS", help=told)
         down.set_defaults(dry_run=False)
         steps.add_parser("status", help="print which are applied, missing or unknown here")
+    if _has("chassis.dead"):
+        told = "list, retry or drop the messages that failed too often"
+        corpses = commands.add_parser("dead", help=told, description=told)
+        acts = corpses.add_subparsers(dest="act", required=True, metavar="list|retry|drop")
+        for act, does in (
+            ("list", "show what is dead; with ids, its payload and traceback too"),
+            ("retry", "handle messages again, as if they were new"),
+            ("drop", "delete messages for good"),
+        ):
+            which = acts.add_parser(act, help=does, description=does)
+            which.add_argument("ids", nargs="*", type=int, metavar="ID")
+            which.add_argument("--name", help="those of this name")
+            if act != "list":
+                which.add_argument("--all", action="store_true", help="those of every name")
+                told = "how many these are: without it, nothing is done"
+                which.add_argument("--count", type=int, help=told)
     config = commands.add_parser("config", help="show or document the settings")
     what = config.add_subparsers(dest="command", required=True, metavar="show|doc")
     shown = what.add_parser("show", help="print what differs from the defaults, and its origin")

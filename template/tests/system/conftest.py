@@ -336,3 +336,19 @@ def starter(command: list[str], environment: dict[str, str], tmp_path: Path) -> 
     for service in started:
         service.process.kill()
         service.process.wait()
+
+
+@pytest.fixture(name="worker")
+def _worker(command: list[str], environment: dict[str, str], tmp_path: Path) -> Iterator[Service]:
+    """
+    A ready worker with its defaults, for one test.
+    """
+    folder = tmp_path / "worker"
+    folder.mkdir()
+    service = Service([*command, "worker"], environment, folder)
+    with service.process:
+        try:
+            service.wait_until_ready()
+            yield service
+        finally:
+            service.process.kill()

@@ -100,6 +100,12 @@ RULES = (
         "message_deadline_seconds <= grace_seconds", "what is handled ends while it stops", "worker"
     ),
     Rule("heartbeat_seconds * 2 < message_stall_seconds", "one lost beat is no death", "worker"),
+    Rule(
+        "heartbeat_seconds + pool_checkout_seconds * 2 + db_statement_seconds * 2"
+        " < message_stall_seconds",
+        "after a beat that the database did not take there is time for another",
+        "worker",
+    ),
     Rule("job_max_runtime_seconds < job_interval_seconds", "a run ends before the next one", "job"),
     Rule("check_timeout_seconds < probe_timeout_seconds", "a probe waits for the checks' results"),
     Rule(

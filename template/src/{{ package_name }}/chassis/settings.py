@@ -131,6 +131,10 @@ class Settings(BaseSettings):
     """A message that fails so often is dead: it waits for a person."""
     message_backoff_seconds: Seconds = 1
     """Pause after the first failure of a message; it doubles each time, up to an hour."""
+    message_poll_seconds: Seconds = 1
+    """How often an idle worker looks for messages: what it adds to the time until one is begun."""
+    message_dead_days: Annotated[int, Field(ge=1, le=3650)] = 90
+    """A dead message is forgotten after so many days."""
     heartbeat_seconds: Seconds = 10
     """How often a worker says of its messages that it is alive."""
     message_stall_seconds: Seconds = 30

@@ -1,0 +1,460 @@
+"""
+A worker under faults: killed, frozen, stopped, fed with poison.
+"""
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from faulty_postgresql import PostgreSQL
+from harness import wait_until
+from receivers import receiver
+
+# Quick, and consistent with one another.
+QUICK: dict[str, object] = {
+    "message_stall_seconds": 3,
+    "heartbeat_seconds": 0.5,
+    "pool_checkout_seconds": 0.3,
+    "db_connect_seconds": 0.5,
+    "db_statement_seconds": 0.6,
+    "db_lock_seconds": 0.3,
+    "db_client_check_seconds": 0.3,
+    "message_poll_seconds": 0.2,
+    "message_backoff_seconds": 0.1,
+    "message_deadline_seconds": 10,
+    "message_attempts": 3,
+}
+Start = Callable[..., Any]
+
+
+class Queue:
+    """
+    The queue of a test, and its workers.
+    """
+
+    def __init__(self, postgresql: PostgreSQL, start: Start) -> None:
+        self.postgresql = postgresql
+        self._start = start
+        migrated = self.command("migrate", "up")
+        assert migrated.process.wait(30) == 0, migrated.stderr.read_text()
+        postgresql.execute("CREATE TABLE effects (effect text)")
+        postgresql.execute("GRANT ALL ON effects TO service")
+
+    def worker(self, **settings: object) -> Any:
+        url = self.postgresql.url
+        return self._start("worker", **{"database_url": url, **QUICK, **settings})
+
+    def command(self, *arguments: str) -> Any:
+        return self._start(*arguments, ready=False, database_url=self.postgresql.url)
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """
+        The exit code of a command, and what it printed.
+        """
+        ended = self.command(*arguments)
+        return ended.process.wait(30), ended.stdout.read_text() + ended.stderr.read_text()
+
+    def put(self, name: str = "fault", **fault: object) -> int:
+        """
+        Enqueue a message; its id.
+        """
+        sql = "INSERT INTO messages (name, payload) VALUES ($1, $2::text::jsonb) RETURNING id"
+        (row,) = self.postgresql.fetch(sql, name, json.dumps(fault))
+        return int(row["id"])
+
+    def rows(self, condition: str = "true") -> list[Any]:
+        return self.postgresql.fetch(f"SELECT * FROM messages WHERE {condition} ORDER BY id")  # noqa: S608  # of tests
+
+    def effects(self) -> list[str]:
+        found = self.postgresql.fetch("SELECT effect FROM effects ORDER BY effect")
+        return [row["effect"] for row in found]
+
+    def wait_until_empty(self, *, seconds: float = 10) -> None:
+        wait_until(lambda: not self.rows("dead_at IS NULL"), seconds=seconds)
+
+
+def began(services: list[Any], number: int) -> int:
+    return sum(len(service.events("began", number=number)) for service in services)
+
+
+@pytest.fixture(name="answers", scope="module")
+def _answers() -> dict[str, Any]:
+    return {"processes": ["worker"], "database": "postgresql", "telemetry": ["sentry"]}
+
+
+@pytest.fixture(name="queue")
+def _queue(postgresql: PostgreSQL, start: Start) -> Queue:
+    return Queue(postgresql, start)
+
+
+@pytest.mark.promise("J4")
+def test_killed_worker(queue: Queue) -> None:
+    """
+    What a worker that is killed had in hand is handled by another within twice the stall limit,
+    and all of it at once.
+    """
+    numbers = [queue.put(sleep=8 if one else 0.5, effect=str(one)) for one in (1, 2, 0)]
+    first = queue.worker()
+    wait_until(lambda: all(began([first], number) for number in numbers))
+    second = queue.worker()
+
+    wait_until(lambda: not queue.rows(f"id = {numbers[-1]}"))
+    first.process.kill()
+    killed = time.monotonic()
+    wait_until(lambda: all(began([second], number) for number in numbers[:2]), seconds=6)
+
+    assert time.monotonic() - killed < 6
+    assert queue.effects() == ["0"]
+
+
+@pytest.mark.promise("J4")
+def test_live_message_is_not_handled_twice(queue: Queue) -> None:
+    """
+    A handler that takes longer than the stall limit keeps its message, and so does its neighbour,
+    also while the event loop is blocked.
+    """
+    number, neighbour = queue.put(block=5), queue.put(sleep=7)
+    first = queue.worker()
+    wait_until(lambda: began([first], number) and began([first], neighbour))
+    second = queue.worker()
+
+    queue.wait_until_empty(seconds=20)
+
+    assert began([first, second], number) == 1
+    assert began([first, second], neighbour) == 1
+
+
+@pytest.mark.promise("J4")
+def test_wedged_worker(queue: Queue) -> None:
+    """
+    A worker whose event loop does not come back dies, and its message is handled by another.
+    """
+    number = queue.put(block=60)
+    first = queue.worker(
+        watchdog_seconds=2, message_deadline_seconds=1.5, request_deadline_seconds=1
+    )
+    wait_until(lambda: began([first], number))
+    second = queue.worker(message_deadline_seconds=1)
+
+    assert first.process.wait(20) == 70
+    wait_until(lambda: began([second], number), seconds=8)
+
+
+@pytest.mark.promise("J5")
+def test_poison(queue: Queue) -> None:
+    """
+    What fails again and again is dead with its traceback after so many attempts; the queue goes
+    on; a secret in the exception is masked. The tracker hears of its first failure and its end.
+    """
+    with receiver() as tracker:
+        poison = queue.put(fail=99)
+        healthy = [queue.put(effect=str(one), fail=1) for one in range(3)]
+        worker = queue.worker(sentry_dsn=tracker.dsn, token="canary-4711")  # noqa: S106  # a canary
+
+        queue.wait_until_empty()
+        assert worker.stop() == 0
+
+    (row,) = queue.rows()
+    assert (row["id"], row["attempts"], row["failures"]) == (poison, 3, 3)
+    assert "Traceback" in row["error"]
+    assert "ValueError" in row["error"]
+    assert "canary-4711" not in row["error"]
+    assert queue.effects() == ["0", "1", "2"]
+    outcomes = [line["outcome"] for line in worker.events("message", message_id=poison)]
+    assert outcomes == ["retried", "retried", "dead"]
+    assert [line["attempt"] for line in worker.events("message", message_id=healthy[0])] == [1, 2]
+    told = [event["tags"]["message_id"] for event in tracker.events]
+    assert sorted(told) == sorted([poison, poison, *healthy])
+
+
+@pytest.mark.promise("J5")
+def test_message_that_kills_its_worker(queue: Queue) -> None:
+    """
+    A message that kills the process that handles it is dead after so many attempts, and those that
+    are handled at the same time are not.
+    """
+    poison = queue.put(die=99, sleep=0)
+    neighbours = [queue.put(sleep=0.3, effect=str(one)) for one in range(6)]
+
+    kills = 0
+    while not queue.rows("dead_at IS NOT NULL"):
+        worker = queue.worker(message_stall_seconds=2, message_attempts=4)
+        wait_until(
+            lambda worker=worker: (
+                worker.process.poll() is not None or queue.rows("dead_at IS NOT NULL")
+            ),
+            seconds=15,
+        )
+        kills += worker.process.poll() == -signal.SIGKILL
+    queue.wait_until_empty()
+
+    assert kills == 4
+    assert [row["id"] for row in queue.rows()] == [poison]
+    assert "4 workers ended" in queue.rows()[0]["error"]
+    assert queue.effects() == sorted(str(one) for one in range(len(neighbours)))
+    assert worker.events("message", message_id=poison, outcome="dead", reason="killed")
+
+
+@pytest.mark.promise("J6")
+def test_drain(queue: Queue) -> None:
+    """
+    After SIGTERM nothing is begun; what runs ends, or is put back at once; the process ends with 0.
+    """
+    short, long = queue.put(sleep=1, effect="short"), queue.put(sleep=60)
+    worker = queue.worker(grace_seconds=3, message_deadline_seconds=3, request_deadline_seconds=3)
+    wait_until(lambda: began([worker], long) and began([worker], short))
+
+    worker.send_signal(signal.SIGTERM)
+    worker.wait_for("stopping")
+    late = queue.put()
+    assert worker.process.wait(6) == 0
+
+    assert queue.effects() == ["short"]
+    assert not began([worker], late)
+    put_back, waiting = queue.rows()
+    assert (put_back["id"], waiting["id"]) == (long, late)
+    assert put_back["lease"] is None
+
+
+@pytest.mark.promise("J6")
+def test_what_outlasts_the_grace_is_put_back(queue: Queue) -> None:
+    """
+    A handler that swallows its cancellation, too, holds neither the process nor its message.
+    """
+    number = queue.put(swallow=60)
+    settings = {"grace_seconds": 1.5, "message_deadline_seconds": 1.5}
+    worker = queue.worker(**settings, request_deadline_seconds=1)
+    wait_until(lambda: began([worker], number))
+
+    worker.send_signal(signal.SIGTERM)
+    assert worker.process.wait(6) == 0
+
+    (row,) = queue.rows()
+    assert row["lease"] is None
+    assert not worker.events("crash")
+
+
+@pytest.mark.promise("J7")
+def test_outbox(queue: Queue) -> None:
+    """
+    A message is there if its transaction was committed, also if the process was killed right
+    after, and else it is not.
+    """
+    queue.put(enqueue="rollback")
+    worker = queue.worker()
+    queue.wait_until_empty()
+    assert queue.effects() == []
+
+    queue.put(enqueue="kill before")
+    worker.process.wait(10)
+    assert queue.effects() == []
+    queue.postgresql.execute("DELETE FROM messages")
+
+    worker = queue.worker()
+    queue.put(enqueue="kill after")
+    worker.process.wait(10)
+    assert len(queue.rows("lease IS NULL")) == 1
+    queue.postgresql.execute("DELETE FROM messages WHERE lease IS NOT NULL")
+    queue.worker()
+    queue.wait_until_empty()
+    assert queue.effects() == ["kill after", "with kill after"]
+
+
+def test_key_is_unique_while_it_waits(queue: Queue) -> None:
+    """
+    A message with a key takes the place of one that waits, and none of one that has begun.
+    """
+    numbers = [queue.put(enqueue=f"{one}") for one in range(3)]
+    queue.postgresql.execute("UPDATE messages SET ready_at = now() + interval '1 hour'")
+    queue.postgresql.execute("UPDATE messages SET ready_at = now() WHERE id = $1", numbers[0])
+    held = """
+        INSERT INTO messages (name, payload, key, ready_at)
+        VALUES ('fault', '{"effect": "first"}', 'one of a kind', now() + interval '1 hour')
+    """
+    queue.postgresql.execute(held)
+    queue.worker()
+
+    wait_until(lambda: "0" in queue.effects())
+
+    assert queue.effects() == ["0", "with 0"]
+
+
+def test_unavailable_is_no_failure(queue: Queue) -> None:
+    """
+    What fails because something does not answer is tried again, more often than a bug would be,
+    and no tracker hears of it.
+    """
+    with receiver() as tracker:
+        number = queue.put(unavailable=5, effect="done")
+        worker = queue.worker(sentry_dsn=tracker.dsn)
+        queue.wait_until_empty()
+        assert worker.stop() == 0
+
+    assert queue.effects() == ["done"]
+    reasons = [line.get("reason") for line in worker.events("message", message_id=number)]
+    assert reasons == ["unavailable"] * 5 + [None]
+    assert tracker.events == []
+
+
+def test_deadline(queue: Queue) -> None:
+    """
+    A handler that takes too long has failed, even if it swallows its cancellation; it is counted,
+    and as many as may run end the process.
+    """
+    number = queue.put(swallow=60)
+    settings = {"message_deadline_seconds": 1, "message_concurrency": 2, "message_attempts": 2}
+    worker = queue.worker(**settings)
+
+    wait_until(lambda: queue.rows("dead_at IS NOT NULL"))
+
+    assert worker.process.wait(5) == 70
+    lines = worker.events("message", message_id=number, reason="deadline")
+    assert [line["outcome"] for line in lines] == ["retried", "dead"]
+    assert 0.9 < worker.events("began")[0]["left"] <= 1
+    (crash,) = worker.events("crash")
+    assert "go on after their deadline" in json.dumps(crash)
+
+
+def test_unknown_message(queue: Queue) -> None:
+    """
+    A message that only a newer release knows waits for that, and is told and counted.
+    """
+    number = queue.put("of-tomorrow")
+    done = queue.put(effect="known")
+    worker = queue.worker()
+
+    wait_until(lambda: not queue.rows(f"id = {done}"))
+    worker.wait_for("messages_unknown", names=["of-tomorrow"])
+
+    (row,) = queue.rows()
+    assert (row["id"], row["attempts"], row["dead_at"]) == (number, 0, None)
+    wait_until(lambda: 'app_messages_waiting{name="unknown"} 1.0' in metrics(worker))
+
+
+def metrics(worker: Any) -> str:
+    return str(worker.get("/metrics", admin=True).body.decode())
+
+
+@pytest.mark.promise("M2")
+def test_context_goes_along(queue: Queue) -> None:
+    """
+    A message is handled in the name of the request that enqueued it.
+    """
+    trace = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
+    sql = "INSERT INTO messages (name, payload, context) VALUES ('fault', '{}', $1::text::jsonb)"
+    queue.postgresql.execute(sql, json.dumps({"request_id": "request-id-1", "traceparent": trace}))
+    worker = queue.worker()
+
+    line = worker.wait_for("message")
+
+    assert (line["request_id"], line["trace_id"]) == ("request-id-1", "ab" * 16)
+    (began_line,) = worker.events("began")
+    assert (began_line["request_id"], began_line["trace"]) == ("request-id-1", trace)
+    wait_until(
+        lambda: 'app_messages_handled_total{name="fault",outcome="done"} 1.0' in metrics(worker)
+    )
+
+
+@pytest.mark.promise("L1")
+@pytest.mark.parametrize("outage", ["absent", "freeze", "kill", "restart"])
+def test_database_outage(queue: Queue, outage: str) -> None:
+    """
+    While the database is away the worker lives and warns now and then; then it goes on by itself
+    within five seconds.
+    """
+    server = queue.postgresql
+    with receiver() as tracker:
+        if outage == "absent":
+            server.kill()
+        worker = queue.worker(sentry_dsn=tracker.dsn, ready=outage != "absent")
+        running = None if outage == "absent" else queue.put(sleep=1.5, effect="running")
+        if running:
+            wait_until(lambda: began([worker], running))
+        away = time.monotonic()
+        if outage != "absent":
+            getattr(server, outage)()
+        wait_until(lambda: outage == "restart" or time.monotonic() > away + 4)
+        wait_until(lambda: worker.get("/livez", admin=True).status == 200)
+        server.thaw()
+        server.start()
+        back = time.monotonic()
+        queue.put(effect="after")
+
+        wait_until(lambda: "after" in queue.effects(), seconds=5)
+        seconds = time.monotonic() - back
+        wait_until(lambda: not queue.rows(), seconds=10)
+        assert worker.stop() == 0
+
+    assert seconds < 5
+    assert queue.effects() == ["after", *(["running"] if running else [])]
+    told = [line for line in worker.lines() if line["level"] not in {"info", "debug"}]
+    told = [line for line in told if line["event"] != "events_suppressed"]
+    assert len(told) <= 3 * (back - away) + 10, [line["event"] for line in told]
+    assert not any("exception" in line for line in told)
+    assert tracker.events == []
+
+
+def test_dead_are_listed_retried_and_dropped(queue: Queue) -> None:
+    """
+    The dead are listed; they are tried again or dropped by id, or if their number was said.
+    """
+    dead = [queue.put(fail=1, effect=str(one)) for one in range(4)]
+    worker = queue.worker(message_attempts=1)
+    wait_until(lambda: len(queue.rows("dead_at IS NOT NULL")) == 4)
+
+    code, listed = queue.run("dead", "list")
+    assert code == 0
+    assert all(f"{number}  fault" in listed for number in dead)
+    assert "4 dead" in listed
+    assert "Traceback" in queue.run("dead", "list", str(dead[0]))[1]
+
+    assert queue.run("dead", "retry", str(dead[0]))[0] == 0
+    wait_until(lambda: queue.effects() == ["0"])
+    code, told = queue.run("dead", "drop", "--all")
+    assert (code, len(queue.rows())) == (0, 3)
+    assert "--count 3" in told
+    assert queue.run("dead", "drop", "--all", "--count", "4")[0] == 64
+    assert len(queue.rows()) == 3
+    assert queue.run("dead", "drop", "--name", "fault", "--count", "3")[0] == 0
+    assert queue.rows() == []
+    assert worker.stop() == 0
+
+    queue.postgresql.kill()
+    code, told = queue.run("dead", "list")
+    assert code == 69
+    assert len(told.splitlines()) == 1
+
+
+def test_dead_are_forgotten(queue: Queue) -> None:
+    """
+    After a season, nobody will come back to a dead message.
+    """
+    old, young = queue.put("gone"), queue.put("gone")
+    sql = "UPDATE messages SET dead_at = now() - make_interval(days => $2) WHERE id = $1"
+    queue.postgresql.execute(sql, old, 91)
+    queue.postgresql.execute(sql, young, 89)
+    queue.worker()
+
+    wait_until(lambda: len(queue.rows()) == 1)
+
+    assert queue.rows()[0]["id"] == young
+
+
+def test_queue_without_schema(postgresql: PostgreSQL, start: Start) -> None:
+    """
+    Without migrations the worker lives, is not ready, and comes up by itself.
+    """
+    settings = {"database_url": postgresql.url, **QUICK}
+    worker = start("worker", ready=False, **settings)
+    worker.wait_for("queue_unavailable")
+    assert worker.get("/livez", admin=True).status == 200
+    assert worker.get("/readyz", admin=True).status == 503
+
+    queue = Queue(postgresql, start)
+    queue.put(effect="now")
+
+    wait_until(lambda: queue.effects() == ["now"], seconds=5)
+    wait_until(worker.is_ready, seconds=5)
