@@ -95,7 +95,11 @@ RULES = (
         "message_deadline_seconds <= grace_seconds", "what is handled ends while it stops", "worker"
     ),
     Rule("heartbeat_seconds * 2 < message_stall_seconds", "one lost beat is no death", "worker"),
-    Rule("job_max_runtime_seconds < job_interval_seconds", "a run ends before the next one", "job"),
+    Rule(
+        "job_jitter_seconds + job_max_runtime_seconds + grace_seconds < job_interval_seconds",
+        "a run ends before the next one",
+        "job",
+    ),
     Rule("check_timeout_seconds < probe_timeout_seconds", "a probe waits for the checks' results"),
     Rule(
         "readiness_period_seconds * readiness_failures <= drain_seconds",

@@ -1,0 +1,284 @@
+"""
+A run of a job: never two at once, never for ever, never unnoticed.
+"""
+
+import asyncio
+import faulthandler
+import fcntl
+import os
+import random
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+from structlog.contextvars import bind_contextvars
+
+from .exits import Exit
+from .health import Check
+from .logs import get_logger
+from .outbound import Dependency
+from .problem import Unavailable
+from .process import Process
+from .settings import Settings
+
+__all__ = ["Failed", "Jobs", "run"]
+
+# A ping that is not answered is left behind; the last one waits for the first, in order.
+PING_SECONDS, PING_ORDER_SECONDS = 1.0, 0.6
+# How often the connection that holds the lock is tried.
+LOOK_SECONDS = 1.0
+# Why a run ends before its job has, and with what.
+CODES = {"stopped": Exit.TEMPORARY, "lock_lost": Exit.UNAVAILABLE, "too_long": Exit.BUG}
+ACTION = "mend what the cause names; the next run tries again"
+LEVELS = {Exit.OK: "info", Exit.TEMPORARY: "warning", Exit.BUG: "critical"}
+log = get_logger()
+
+
+class Failed(Exception):  # noqa: N818  # what it says to its reader
+    """
+    The job could not do its work, for a reason that says what to do; no traceback is told.
+    """
+
+    def __init__(self, cause: str, *, code: Exit = Exit.BUG) -> None:
+        super().__init__(cause)
+        self.code = code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jobs:
+    """
+    The jobs by name; what one returns becomes fields of the line of its run.
+    """
+
+    jobs: Mapping[str, Callable[[], Awaitable[Mapping[str, object]]]]
+    checks: Sequence[Check] = ()
+
+
+Compose = Callable[[Any], AbstractAsyncContextManager[Jobs]]
+# Returns when somebody else may have the lock.
+Lost = Callable[[], Awaitable[object]]
+
+
+def run(compose: Compose, process: Process, name: str) -> None:
+    """
+    Run a job once; ends the process itself, with an exit code of `Exit`.
+    """
+    one = _Run(compose, process, name)
+
+    async def supervised() -> None:
+        process.attach()
+        await process.supervise("main", one.main)
+
+    asyncio.run(supervised())
+
+
+class _Overlap(Exception):  # noqa: N818  # no error
+    pass
+
+
+class _Run:
+    """
+    One run, and what it leaves behind however it ends: a line, a ping, the time of a success.
+    """
+
+    def __init__(self, compose: Compose, process: Process, name: str) -> None:
+        self._compose, self._process, self._name = compose, process, name
+        self._settings, self._service = process.settings, process.logs.identity["service"]
+        self._id, self._began = str(uuid4()), time.monotonic()
+        self._outcome, self._fields = "", dict[str, object]()
+        self._pinging: threading.Thread | None = None
+
+    async def main(self) -> None:
+        process, settings = self._process, self._settings
+        # SIGTERM ends the process here: nothing has begun.
+        await asyncio.sleep(random.uniform(0, settings.job_jitter_seconds))  # noqa: S311  # no secret
+        bind_contextvars(job=self._name, run_id=self._id)
+        self._began = time.monotonic()
+        process.flush_seconds += PING_SECONDS + PING_ORDER_SECONDS
+        process.last_words = self._tell
+        try:
+            lock = _lock_in_database if settings.database_url else _lock_in_file
+            async with lock(settings, f"{self._service}-{self._name}") as lost:
+                await self._work(lost)
+        except _Overlap:
+            self._end(Exit.TEMPORARY, "overlap", cause="another run of it has the lock")
+        except Unavailable as error:
+            self._end(Exit.UNAVAILABLE, "unavailable", cause=str(error), action=ACTION)
+
+    async def _work(self, lost: Lost) -> None:
+        """
+        The job, until it ends, is told to, takes too long, or another run may begin.
+        """
+        process, settings = self._process, self._settings
+        limit, grace = settings.job_max_runtime_seconds, settings.grace_seconds
+        # Also if the event loop stands still; and if not even Python runs any more.
+        late = threading.Timer(limit + grace + 1, self._stop_late)
+        late.daemon = True
+        late.start()
+        faulthandler.register(signal.SIGALRM, file=2, chain=True)
+        signal.setitimer(signal.ITIMER_REAL, limit + grace + 5)
+        self._ping("/start")
+        process.ready = True
+        work = asyncio.create_task(self._execute(), name=f"job {self._name}")
+        stop = asyncio.create_task(process.stop.wait())
+        loss = asyncio.ensure_future(lost())
+        first = asyncio.FIRST_COMPLETED
+        await asyncio.wait({work, stop, loss}, timeout=limit, return_when=first)
+        if not work.done():
+            outcome = "stopped" if stop.done() else "lock_lost" if loss.done() else "too_long"
+            self._outcome = outcome
+            if outcome == "too_long":
+                log.error("run_too_long", limit_seconds=limit, **process.stacks())
+            work.cancel()
+            await asyncio.wait({work}, timeout=grace)
+            if not work.done():
+                log.warning("grace_exceeded", **process.stacks())
+            # Who was told to stop and is done all the same, is done.
+            is_done = work.done() and not work.cancelled() and work.exception() is None
+            if outcome != "stopped" or not is_done:
+                self._end(CODES[outcome], outcome)
+        try:
+            self._fields = dict(work.result())
+        except Unavailable as error:
+            self._end(Exit.UNAVAILABLE, "unavailable", cause=str(error), action=ACTION)
+        except Failed as error:
+            self._end(error.code, "failed", error, cause=str(error))
+        except BaseException as error:  # noqa: BLE001  # the process ends
+            process.crash(f"job {self._name}", error)
+        self._end(Exit.OK, "success")
+
+    async def _execute(self) -> Mapping[str, object]:
+        try:
+            async with self._compose(self._settings) as parts:
+                return await parts.jobs[self._name]()
+        except SystemExit as error:
+            # It would end the event loop, and no line would tell.
+            raise RuntimeError("the job called sys.exit") from error
+
+    def _end(
+        self, code: Exit, outcome: str, error: Exception | None = None, **fields: object
+    ) -> None:
+        self._outcome, self._fields = outcome, self._fields | fields
+        if code == Exit.BUG:
+            self._process.tell(error, event="run", kind=f"job {self._name}")
+        self._process.exit(code)
+
+    def _stop_late(self) -> None:
+        self._outcome = self._outcome or "too_long"
+        self._process.exit(Exit.BUG, "run_too_long", stacks=True)
+
+    def _tell(self, code: int) -> None:
+        """
+        The last words of the process, from whichever thread ends it.
+        """
+        outcome = self._outcome or ("stopped" if code == Exit.TEMPORARY else "failed")
+        own = {"job": self._name, "run_id": self._id, "outcome": outcome, "exit_code": int(code)}
+        own["duration_ms"] = round((time.monotonic() - self._began) * 1000)
+        level = LEVELS.get(Exit(code), "error")
+        self._process.logs.line("run", level, {**own, **self._fields, **own})
+        if outcome == "overlap":
+            return
+        self._ping("" if code == Exit.OK else f"/{int(code)}")
+        self._measure(code)
+        if self._pinging:
+            self._pinging.join(PING_SECONDS + PING_ORDER_SECONDS)
+
+    def _ping(self, suffix: str) -> None:
+        """
+        As healthchecks.io has it: URL/start, URL, URL/EXITCODE; beside the run, which never waits.
+        """
+        if self._settings.job_ping_url is None:
+            return
+        before = self._pinging
+        url = urlsplit(self._settings.job_ping_url.get_secret_value().replace("{job}", self._name))
+        limits = dict.fromkeys(("out_total_seconds", "out_attempt_seconds"), PING_SECONDS)
+        settings = self._settings.model_copy(update=limits)
+
+        async def ask() -> None:
+            service = Dependency("ping", f"{url.scheme}://{url.netloc}", settings)
+            path = url.path.rstrip("/") + suffix
+            answer = await service.request("GET", path, params={"rid": self._id})
+            if not answer.is_success:
+                log.warning("ping_refused", status=answer.status_code)
+
+        def send() -> None:
+            if before:
+                before.join(PING_ORDER_SECONDS)
+            # It is told already.
+            with suppress(Unavailable):
+                asyncio.run(ask())
+
+        self._pinging = threading.Thread(target=send, name=f"ping {suffix}", daemon=True)
+        self._pinging.start()
+
+    def _measure(self, code: int) -> None:
+        """
+        For node_exporter's textfile collector: nobody can scrape what has ended.
+        """
+        folder, labels = self._settings.job_metrics_dir, (self._service, self._name)
+        if folder is None:
+            return
+        ended, done = CollectorRegistry(), CollectorRegistry()
+        names = ["service", "job"]
+        last = Gauge("app_job_last_exit_code", "Of the last run.", names, registry=ended)
+        last.labels(*labels).set(code)
+        success = Gauge("app_job_last_success_timestamp_seconds", "Of a run.", names, registry=done)
+        success.labels(*labels).set_to_current_time()
+        try:
+            write_to_textfile(f"{folder}/{'_'.join(labels)}_last.prom", ended)
+            # A failure leaves the time of the last success as it is.
+            if code == Exit.OK:
+                write_to_textfile(f"{folder}/{'_'.join(labels)}_success.prom", done)
+        except OSError as error:
+            log.warning("job_metrics_failed", cause=str(error))
+
+
+@asynccontextmanager
+async def _lock_in_file(settings: Settings, key: str) -> AsyncIterator[Lost]:
+    """
+    On this machine only; the kernel frees it, however the process ends.
+    """
+    path = (settings.job_lock_dir or Path(tempfile.gettempdir())) / f"{key}.lock"
+    try:
+        # Behind a link that somebody laid there would be somebody's file.
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _Overlap from None
+    except OSError as error:
+        raise Unavailable(f"lock file: {error}; set APP_JOB_LOCK_DIR") from error
+    # Nothing takes it away.
+    yield asyncio.Event().wait
+
+
+@asynccontextmanager
+async def _lock_in_database(settings: Settings, key: str) -> AsyncIterator[Lost]:
+    """
+    Of the session of a connection of its own: the database frees it when that is gone.
+    """
+    open_database = import_module(".database", __package__).open_database
+    async with open_database(settings) as database, database.connection() as connection:
+        # For a machine that vanished: it has the lock for ten seconds more.
+        for name, value in (("idle", 4), ("interval", 2), ("count", 3)):
+            await connection.execute(f"SET tcp_keepalives_{name} = {value}")
+        take = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))"
+        if not await connection.fetchval(take, f"job {key}"):
+            raise _Overlap
+
+        async def lost() -> None:
+            with suppress(Exception):
+                while True:
+                    await asyncio.sleep(LOOK_SECONDS)
+                    await connection.execute("SELECT 1")
+
+        yield lost
