@@ -14,10 +14,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.request import urlopen
 from uuid import uuid4
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
@@ -26,15 +27,14 @@ from structlog.contextvars import bind_contextvars
 from .exits import Exit
 from .health import Check
 from .logs import get_logger
-from .outbound import Dependency
 from .problem import Unavailable
 from .process import Process
 from .settings import Settings
 
 __all__ = ["Failed", "Jobs", "run"]
 
-# A ping that is not answered is left behind; the last one waits for the first, in order.
-PING_SECONDS, PING_ORDER_SECONDS = 1.0, 0.6
+# Of one ping; the last one lets the first have as much: they must come in order.
+PING_SECONDS = 0.9
 # How often the connection that holds the lock is tried.
 LOOK_SECONDS = 1.0
 # Why a run ends before its job has, and with what.
@@ -104,7 +104,7 @@ class _Run:
         await asyncio.sleep(random.uniform(0, settings.job_jitter_seconds))  # noqa: S311  # no secret
         bind_contextvars(job=self._name, run_id=self._id)
         self._began = time.monotonic()
-        process.flush_seconds += PING_SECONDS + PING_ORDER_SECONDS
+        process.flush_seconds += 2 * PING_SECONDS
         process.last_words = self._tell
         try:
             lock = _lock_in_database if settings.database_url else _lock_in_file
@@ -191,7 +191,9 @@ class _Run:
         self._ping("" if code == Exit.OK else f"/{int(code)}")
         self._measure(code)
         if self._pinging:
-            self._pinging.join(PING_SECONDS + PING_ORDER_SECONDS)
+            self._pinging.join(2 * PING_SECONDS)
+            if self._pinging.is_alive():
+                log.warning("ping_failed", cause="no whole answer in time")
 
     def _ping(self, suffix: str) -> None:
         """
@@ -199,24 +201,18 @@ class _Run:
         """
         if self._settings.job_ping_url is None:
             return
-        before = self._pinging
-        url = urlsplit(self._settings.job_ping_url.get_secret_value().replace("{job}", self._name))
-        limits = dict.fromkeys(("out_total_seconds", "out_attempt_seconds"), PING_SECONDS)
-        settings = self._settings.model_copy(update=limits)
-
-        async def ask() -> None:
-            service = Dependency("ping", f"{url.scheme}://{url.netloc}", settings)
-            path = url.path.rstrip("/") + suffix
-            answer = await service.request("GET", path, params={"rid": self._id})
-            if not answer.is_success:
-                log.warning("ping_refused", status=answer.status_code)
+        before, url = self._pinging, self._settings.job_ping_url.get_secret_value()
+        whole = f"{url.replace('{job}', self._name).rstrip('/')}{suffix}?rid={self._id}"
 
         def send() -> None:
             if before:
-                before.join(PING_ORDER_SECONDS)
-            # It is told already.
-            with suppress(Unavailable):
-                asyncio.run(ask())
+                before.join(PING_SECONDS)
+            try:
+                # Its limit is for each step only; that of the whole is whoever waits for the thread.
+                with urlopen(whole, timeout=PING_SECONDS):  # noqa: S310  # http or https
+                    pass
+            except (OSError, HTTPException) as error:
+                log.warning("ping_failed", cause=str(error))
 
         self._pinging = threading.Thread(target=send, name=f"ping {suffix}", daemon=True)
         self._pinging.start()
