@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.request import urlopen
 from uuid import uuid4
 
@@ -113,7 +113,7 @@ class _Run:
         except _Overlap:
             self._end(Exit.TEMPORARY, "overlap", cause="another run of it has the lock")
         except Unavailable as error:
-            self._end(Exit.UNAVAILABLE, "unavailable", cause=str(error), action=ACTION)
+            self._fail(error)
 
     async def _work(self, lost: Lost) -> None:
         """
@@ -139,22 +139,19 @@ class _Run:
             self._outcome = outcome
             if outcome == "too_long":
                 log.error("run_too_long", limit_seconds=limit, **process.stacks())
+                process.tell(None, event="run_too_long", kind=f"job {self._name}")
             work.cancel()
             await asyncio.wait({work}, timeout=grace)
             if not work.done():
                 log.warning("grace_exceeded", **process.stacks())
+            error = work.exception() if work.done() and not work.cancelled() else None
             # Who was told to stop and is done all the same, is done.
-            is_done = work.done() and not work.cancelled() and work.exception() is None
-            if outcome != "stopped" or not is_done:
-                self._end(CODES[outcome], outcome)
+            if outcome != "stopped" or work.cancelled() or not work.done() or error:
+                self._end(CODES[outcome], outcome, cause=repr(error) if error else "it was cut off")
         try:
             self._fields = dict(work.result())
-        except Unavailable as error:
-            self._end(Exit.UNAVAILABLE, "unavailable", cause=str(error), action=ACTION)
-        except Failed as error:
-            self._end(error.code, "failed", error, cause=str(error))
         except BaseException as error:  # noqa: BLE001  # the process ends
-            process.crash(f"job {self._name}", error)
+            self._fail(error)
         self._end(Exit.OK, "success")
 
     async def _execute(self) -> Mapping[str, object]:
@@ -165,12 +162,17 @@ class _Run:
             # It would end the event loop, and no line would tell.
             raise RuntimeError("the job called sys.exit") from error
 
-    def _end(
-        self, code: Exit, outcome: str, error: Exception | None = None, **fields: object
-    ) -> None:
-        self._outcome, self._fields = outcome, self._fields | fields
-        if code == Exit.BUG:
+    def _fail(self, error: BaseException) -> NoReturn:
+        if isinstance(error, Unavailable):
+            self._end(Exit.UNAVAILABLE, "unavailable", cause=str(error), action=ACTION)
+        if not isinstance(error, Failed):
+            self._process.crash(f"job {self._name}", error)
+        if error.code == Exit.BUG:
             self._process.tell(error, event="run", kind=f"job {self._name}")
+        self._end(error.code, "failed", cause=str(error))
+
+    def _end(self, code: Exit, outcome: str, **fields: object) -> NoReturn:
+        self._outcome, self._fields = outcome, self._fields | fields
         self._process.exit(code)
 
     def _stop_late(self) -> None:
@@ -189,7 +191,8 @@ class _Run:
         if outcome == "overlap":
             return
         self._ping("" if code == Exit.OK else f"/{int(code)}")
-        self._measure(code)
+        if code == Exit.OK and self._settings.job_metrics_dir:
+            self._measure()
         if self._pinging:
             self._pinging.join(2 * PING_SECONDS)
             if self._pinging.is_alive():
@@ -208,7 +211,7 @@ class _Run:
             if before:
                 before.join(PING_SECONDS)
             try:
-                # Its limit is for each step only; that of the whole is whoever waits for the thread.
+                # Its limit is for each step; that of the whole has whoever waits for this thread.
                 with urlopen(whole, timeout=PING_SECONDS):  # noqa: S310  # http or https
                     pass
             except (OSError, HTTPException) as error:
@@ -217,24 +220,18 @@ class _Run:
         self._pinging = threading.Thread(target=send, name=f"ping {suffix}", daemon=True)
         self._pinging.start()
 
-    def _measure(self, code: int) -> None:
+    def _measure(self) -> None:
         """
         For node_exporter's textfile collector: nobody can scrape what has ended.
         """
-        folder, labels = self._settings.job_metrics_dir, (self._service, self._name)
-        if folder is None:
-            return
-        ended, done = CollectorRegistry(), CollectorRegistry()
-        names = ["service", "job"]
-        last = Gauge("app_job_last_exit_code", "Of the last run.", names, registry=ended)
-        last.labels(*labels).set(code)
-        success = Gauge("app_job_last_success_timestamp_seconds", "Of a run.", names, registry=done)
-        success.labels(*labels).set_to_current_time()
+        registry, labels = CollectorRegistry(), {"service": self._service, "job": self._name}
+        success = Gauge(
+            "app_job_last_success_timestamp_seconds", "Of a run.", labels, registry=registry
+        )
+        success.labels(**labels).set_to_current_time()
         try:
-            write_to_textfile(f"{folder}/{'_'.join(labels)}_last.prom", ended)
-            # A failure leaves the time of the last success as it is.
-            if code == Exit.OK:
-                write_to_textfile(f"{folder}/{'_'.join(labels)}_success.prom", done)
+            name = f"{self._service}_{self._name}.prom"
+            write_to_textfile(f"{self._settings.job_metrics_dir}/{name}", registry)
         except OSError as error:
             log.warning("job_metrics_failed", cause=str(error))
 
