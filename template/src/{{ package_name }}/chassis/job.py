@@ -155,12 +155,8 @@ class _Run:
         self._end(Exit.OK, "success")
 
     async def _execute(self) -> Mapping[str, object]:
-        try:
-            async with self._compose(self._settings) as parts:
-                return await parts.jobs[self._name]()
-        except SystemExit as error:
-            # It would end the event loop, and no line would tell.
-            raise RuntimeError("the job called sys.exit") from error
+        async with self._compose(self._settings) as parts:
+            return await parts.jobs[self._name]()
 
     def _fail(self, error: BaseException) -> NoReturn:
         if isinstance(error, Unavailable):

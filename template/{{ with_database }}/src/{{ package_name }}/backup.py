@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from asyncpg import InsufficientPrivilegeError, Record
+from asyncpg import (
+    DataError,
+    InsufficientPrivilegeError,
+    IntegrityConstraintViolationError,
+    Record,
+)
 from pydantic import Secret
 
 from .chassis import migrations
@@ -29,7 +34,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from .chassis.database import Connection
 
-__all__ = ["check", "make", "restore"]
+__all__ = ["check", "make", "prove", "restore"]
 
 CHUNK_BYTES = 1 << 16
 # Values as text, the same in every session.
@@ -80,12 +85,12 @@ async def make(settings: Settings) -> Mapping[str, object]:
     for left in folder.glob(".backup-*.partial"):
         # Of a run that was killed; no other one runs.
         left.unlink()
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     partial, final = folder / f".backup-{now}.partial", folder / f"backup-{now}.zip"
     try:
         async with open_database(_patient(settings)) as database:
             manifest = await _dump(database, partial)
-        await _prove(settings, partial)
+        await prove(settings, partial)
         partial.rename(final)
         _sync(folder)
     finally:
@@ -113,6 +118,22 @@ async def restore(settings: Settings) -> Mapping[str, object]:
     async with open_database(_patient(settings)) as database:
         await _load(database, settings.backup_restore, manifest)
     return {"is_dry_run": False, "backup": settings.backup_restore.name, **_told(manifest)}
+
+
+async def prove(settings: Settings, path: Path) -> None:
+    """
+    Restore the file into a scratch database; raises `Failed` where that is not the same.
+    """
+    manifest = await asyncio.to_thread(check, path)
+    async with _scratch(settings) as scratch:
+        # Its own event loop needs its own thread.
+        await asyncio.to_thread(migrations.up, scratch)
+        async with open_database(scratch) as database:
+            async with database.connection() as connection:
+                # What migrations put there is in the backup, too.
+                for row in await connection.fetch(TABLES):
+                    await connection.execute(f"TRUNCATE {row['name']} CASCADE")
+            await _load(database, path, manifest)
 
 
 def check(path: Path) -> dict[str, Any]:
@@ -143,7 +164,7 @@ async def _dump(database: Database, path: Path) -> dict[str, Any]:
         await _form(connection)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             revision = await _revision(connection)
-            with path.open("xb") as file:
+            with _create(path) as file:
                 with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
                     for row in await connection.fetch(TABLES):
                         name = row["name"]
@@ -160,22 +181,6 @@ async def _dump(database: Database, path: Path) -> dict[str, Any]:
     return manifest
 
 
-async def _prove(settings: Settings, path: Path) -> None:
-    """
-    Restore the file into a scratch database; raises `Failed` where that is not the same.
-    """
-    manifest = await asyncio.to_thread(check, path)
-    async with _scratch(settings) as scratch:
-        # Its own event loop needs its own thread.
-        await asyncio.to_thread(migrations.up, scratch)
-        async with open_database(scratch) as database:
-            async with database.connection() as connection:
-                # What migrations put there is in the backup, too.
-                for row in await connection.fetch(TABLES):
-                    await connection.execute(f"TRUNCATE {row['name']} CASCADE")
-            await _load(database, path, manifest)
-
-
 async def _load(database: Database, path: Path, manifest: dict[str, Any]) -> None:
     """
     Fill the empty tables, all of them or none, and compare them with the manifest.
@@ -184,30 +189,36 @@ async def _load(database: Database, path: Path, manifest: dict[str, Any]) -> Non
         await _form(connection)
         async with connection.transaction():
             await _compare_schema(connection, manifest)
-            keys = await connection.fetch(FOREIGN_KEYS)
-            # Rows come in any order; the keys are checked when they are added again.
-            for row in keys:
-                await connection.execute(f"ALTER TABLE {row['name']} DROP CONSTRAINT {row['key']}")
-            with zipfile.ZipFile(path) as archive:
-                for row in await connection.fetch(TABLES):
-                    name = row["name"]
-                    await connection.execute(f"ALTER TABLE {name} DISABLE TRIGGER USER")
-                    with archive.open(_member(name)) as member:
-                        await _copy_in(connection, row, member)
-                    await connection.execute(f"ALTER TABLE {name} ENABLE TRIGGER USER")
-            for row in keys:
-                add = f"ADD CONSTRAINT {row['key']} {row['definition']}"
-                await connection.execute(f"ALTER TABLE {row['name']} {add}")
-            for name, (value, is_called) in manifest["sequences"].items():
-                put = "SELECT setval($1::text::regclass, $2, $3)"
-                await connection.execute(put, name, value, is_called)
+            try:
+                await _fill(connection, path, manifest)
+            except (DataError, IntegrityConstraintViolationError) as error:
+                raise Failed(f"{path.name} can't be restored: {error}") from error
             for name, table in manifest["tables"].items():
                 seen = await _summary(connection, name)
                 wanted = {key: table[key] for key in seen}
                 if seen != wanted:
                     raise Failed(f"{path.name}: {name} is restored as {seen}, not as {wanted}")
             if await _sequences(connection) != manifest["sequences"]:
-                raise Failed(f"{path.name}: sequences differ once restored")
+                raise Failed(f"{path.name}: sequences are not restored as they were")
+
+
+async def _fill(connection: "Connection", path: Path, manifest: dict[str, Any]) -> None:
+    keys = await connection.fetch(FOREIGN_KEYS)
+    # Rows come in any order; the keys are checked when they are added again.
+    for row in keys:
+        await connection.execute(f"ALTER TABLE {row['name']} DROP CONSTRAINT {row['key']}")
+    with zipfile.ZipFile(path) as archive:
+        for row in await connection.fetch(TABLES):
+            await connection.execute(f"ALTER TABLE {row['name']} DISABLE TRIGGER USER")
+            with archive.open(_member(row["name"])) as member:
+                await _copy_in(connection, row, member)
+            await connection.execute(f"ALTER TABLE {row['name']} ENABLE TRIGGER USER")
+    for row in keys:
+        add = f"ADD CONSTRAINT {row['key']} {row['definition']}"
+        await connection.execute(f"ALTER TABLE {row['name']} {add}")
+    for name, (value, is_called) in manifest["sequences"].items():
+        put = "SELECT setval($1::text::regclass, $2, $3)"
+        await connection.execute(put, name, value, is_called)
 
 
 async def _compare_schema(connection: "Connection", manifest: dict[str, Any]) -> None:
@@ -331,6 +342,13 @@ def _folder(settings: Settings) -> Path:
 
 def _member(name: str) -> str:
     return f"{name}.copy"
+
+
+def _create(path: Path) -> IO[bytes]:
+    """
+    It will hold all there is: for nobody else to read.
+    """
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def _sync(folder: Path) -> None:
