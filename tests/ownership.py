@@ -37,6 +37,7 @@ OWNERS: dict[str, list[str]] = {
         "ops/checklists",
         "ops/service.yaml",
         "src/*/announcer.py",
+        "src/*/backup.py",
         "src/*/domain.py",
         "src/*/handlers.py",
         "src/*/memory.py",

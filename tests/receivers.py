@@ -1,5 +1,6 @@
 """
-An error tracker and a collector on this machine: they speak the protocols, or misbehave.
+An error tracker, a collector and a dead man's switch on this machine: they speak the protocols,
+or misbehave.
 """
 
 import gzip
@@ -30,6 +31,13 @@ class Receiver:
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def paths(self) -> list[str]:
+        """
+        What was asked for, without the query.
+        """
+        return [path.partition("?")[0] for path, _, _ in self.received]
 
     @property
     def bodies(self) -> bytes:
@@ -123,8 +131,11 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
 
+    def do_GET(self) -> None:
+        self.do_POST()
+
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
         if self.headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
         headers = {name.lower(): value for name, value in self.headers.items()}

@@ -56,6 +56,26 @@ def serve(kind: str = "web", *, is_dev: bool = False) -> None:
         process.crash("start", error)
 
 
+def job(name: str | None, *, names_only: bool) -> Exit:
+    """
+    Run a job once, or list all.
+    """
+    names = sorted(_module("tasks").JOBS)
+    if names_only:
+        print(*names, sep="\n")
+        return Exit.OK
+    if name not in names:
+        told = "which job?" if name is None else f"there is no job {name!r}."
+        print(f"{told} There are: {', '.join(names)}", file=sys.stderr)
+        return Exit.USAGE
+    process = _process("job")
+    try:
+        _module("chassis.job").run(_module("tasks").compose, process, name)
+    except Exception as error:  # noqa: BLE001  # the process ends
+        process.crash("start", error)
+    return Exit.OK
+
+
 def dev(sockets: object = None) -> None:
     """
     Serve, and start anew when the code changes; the reloader's child process has *sockets*.
@@ -263,8 +283,9 @@ def main() -> NoReturn:
     The console script and `python -m`.
     """
     # The kernel ignores a SIGTERM for PID 1 that has no handler, and imports take a while.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(Exit.OK))
-    signal.signal(signal.SIGINT, lambda *_: os._exit(Exit.OK))
+    code = Exit.TEMPORARY if sys.argv[1:2] == ["job"] else Exit.OK
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(code))
+    signal.signal(signal.SIGINT, lambda *_: os._exit(code))
     # What `web` reacts to ends no other command.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
@@ -274,6 +295,7 @@ def main() -> NoReturn:
     arguments = _parser().parse_args()
     commands: dict[str, Any] = {
         **{kind: partial(serve, kind) for kind in ("web", "worker")},
+        "job": lambda: job(arguments.name, names_only=arguments.list),
         "dev": dev,
         "preflight": preflight,
         "status": status,
@@ -316,6 +338,9 @@ def _process(kind: str, *, is_dev: bool = False) -> "Process":
         # Nobody at a keyboard waits for a request in flight.
         settings = settings.model_copy(update={"grace_seconds": 0.5})
         loaded = loaded._replace(settings=settings)
+    if kind == "job":
+        # Nobody sends it anything.
+        loaded = loaded._replace(settings=settings.model_copy(update={"drain_seconds": 0}))
     on_terminal = settings.log_format == "auto" and sys.stdout.isatty()
     logs = Logs(
         _identity(settings.revision) | {"process_type": kind},
@@ -324,6 +349,7 @@ def _process(kind: str, *, is_dev: bool = False) -> "Process":
         secrets=_secrets_in(settings),
     )
     process = Process(loaded, package=PACKAGE, logs=logs, is_dev=is_dev)
+    process.stop_code = Exit.TEMPORARY if kind == "job" else Exit.OK
     process.install()
     log = get_logger()
     if is_dev:
@@ -477,6 +503,11 @@ def _parser() -> argparse.ArgumentParser:
     ):
         if not needs or _has(needs):
             commands.add_parser(name, help=told, description=told)
+    if _has("tasks"):
+        told = "run a job once"
+        one = commands.add_parser("job", help=told, description=told)
+        one.add_argument("name", nargs="?", metavar="NAME", help="which; --list tells them")
+        one.add_argument("--list", action="store_true", help="print the names of all jobs")
     if _has("migrations"):
         told = "apply, take back or show the migrations of the database"
         migration = commands.add_parser("migrate", help=told, description=told)

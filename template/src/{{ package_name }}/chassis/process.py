@@ -49,6 +49,9 @@ class Process:
         # Those that are being answered.
         self.requests: set[Request] = set()
         self.ready = self.stopping = False
+        # What it means to be told to stop, and what is still said before any end but a forced one.
+        self.stop_code = Exit.OK
+        self.last_words: Callable[[int], None] = lambda _: None
         self.stop, self.closing = asyncio.Event(), asyncio.Event()
         self.abandoned: set[asyncio.Task[Any]] = set()
         self._package, self._started = package, time.monotonic()
@@ -106,9 +109,9 @@ class Process:
         """
         self.exit(Exit.BUG, "crash", stacks=True, cause=cause, exc_info=error)
 
-    def exit(self, code: int, event: str, *, stacks: bool = False, **fields: Any) -> NoReturn:
+    def exit(self, code: int, event: str = "", *, stacks: bool = False, **fields: Any) -> NoReturn:
         """
-        Log a last event and end at once, past threads that would not.
+        Log a last event, if there is one, and end at once, past threads that would not.
         """
         try:
             # A log that nobody reads must not hold back the end.
@@ -117,11 +120,13 @@ class Process:
             fields |= self.stacks() if stacks else {}
             level = "critical" if code == Exit.BUG else "error" if fields else "info"
             fields |= {"uptime_seconds": time.monotonic() - self._started, "exit_code": int(code)}
-            log.log(LEVELS[level], event, **fields)
-            if code == Exit.BUG:
+            if event:
+                log.log(LEVELS[level], event, **fields)
+            if event and code == Exit.BUG:
                 self.tell(fields.get("exc_info"), event=event, kind=fields.get("cause", event))
             if code < 128:
                 # What a second signal forces ends at once.
+                self.last_words(code)
                 self._flush()
         finally:
             os._exit(code)
@@ -188,7 +193,7 @@ class Process:
             react = partial(self.exit, 128 + number, "stopped_by_force")
         elif not self.ready:
             # Nothing is in flight yet, and what is being opened may hang.
-            react = partial(self.exit, Exit.OK, "stopped")
+            react = partial(self.exit, self.stop_code, "stopped")
         self.stopping = True
         self.supervise_thread(signal.Signals(number).name, react)
 
@@ -196,7 +201,7 @@ class Process:
         self._loop.call_soon_threadsafe(self.stop.set)  # type: ignore[union-attr]  # it is ready
         # From the first SIGTERM to the end, whatever hangs.
         seconds = self.settings.drain_seconds + self.settings.grace_seconds + 1
-        ending = [Exit.OK, "grace_exceeded"]
+        ending = [self.stop_code, "grace_exceeded"]
         threading.Timer(seconds, self.exit, ending, {"stacks": True}).start()
         log.info("stopping", in_flight=len(self.requests))
 

@@ -106,7 +106,11 @@ RULES = (
         "after a beat that the database did not take there is time for another",
         "worker",
     ),
-    Rule("job_max_runtime_seconds < job_interval_seconds", "a run ends before the next one", "job"),
+    Rule(
+        "job_jitter_seconds + job_max_runtime_seconds + grace_seconds < job_interval_seconds",
+        "a run ends before the next one",
+        "job",
+    ),
     Rule("check_timeout_seconds < probe_timeout_seconds", "a probe waits for the checks' results"),
     Rule(
         "readiness_period_seconds * readiness_failures <= drain_seconds",

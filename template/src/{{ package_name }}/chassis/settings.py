@@ -147,6 +147,18 @@ class Settings(BaseSettings):
     """A job waits at random, up to so long, before it starts."""
     job_lock_dir: DirectoryPath | None = None
     """Folder for the locks of jobs where no database is; that of temporary files if unset."""
+    job_ping_url: Secret[Annotated[str, Field(pattern=_URL)]] | None = None
+    """Dead man's switch: gets URL/start, URL and URL/EXITCODE; {job} in it becomes the name."""
+    job_metrics_dir: DirectoryPath | None = None
+    """Folder of node_exporter's textfile collector, for the time of a job's last success."""
+    backup_dir: DirectoryPath | None = None
+    """Folder that backups are in."""
+    backup_keep: Annotated[int, Field(ge=1, le=10_000)] = 14
+    """Most backups that are kept there."""
+    backup_scratch_url: Secret[Annotated[str, Field(pattern=_DATABASE)]] | None = None
+    """PostgreSQL where a backup is restored to prove it, if not the service's own."""
+    backup_restore: FilePath | None = None
+    """Backup that the job `restore` puts into an empty database; without it, it only looks."""
     check_interval_seconds: Seconds = 1
     """Time between two runs of a readiness check."""
     check_timeout_seconds: Seconds = 0.5

@@ -1,0 +1,104 @@
+"""
+The backup of the example, killed at any moment.
+"""
+
+import hashlib
+import json
+import random
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faulty_postgresql import PostgreSQL
+
+KILLS = 20
+
+
+@pytest.fixture(name="project", scope="module")
+def _project(copy: Callable[..., Path]) -> Path:
+    """
+    A service as it comes.
+    """
+    return copy(processes=["job"], database="postgresql")
+
+
+@pytest.mark.promise("J1")
+def test_killed_at_any_moment(
+    start_in: Callable[..., Any], project: Path, postgresql: PostgreSQL, tmp_path: Path
+) -> None:
+    """
+    What has the name of a backup is one; the run after a killed one takes away what that left.
+    """
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    urls = {"database_url": postgresql.url, "backup_scratch_url": postgresql.superuser_url}
+
+    def run(*arguments: str) -> Any:
+        return start_in(project, *arguments, ready=False, backup_dir=folder, **urls)
+
+    assert run("migrate", "up").process.wait(30) == 0
+    postgresql.execute(
+        "INSERT INTO notes (id, text, written_at) SELECT gen_random_uuid(), 'text', now()"
+        " FROM generate_series(1, 20000)"
+    )
+    began = time.monotonic()
+    assert run("job", "backup").process.wait(60) == 0
+    usual, left = time.monotonic() - began, set[str]()
+    for _ in range(KILLS):
+        killed = run("job", "backup").process
+        # Whatever it does then.
+        time.sleep(random.uniform(0.3, 1) * usual)  # noqa: S311  # no secret
+        killed.kill()
+        killed.wait()
+        left |= {path.suffix for path in folder.iterdir()} | _scratch(postgresql)
+        for path in folder.glob("*.zip"):
+            _assert_whole(path)
+
+    last = run("job", "backup")
+    assert last.process.wait(60) == 0, last.lines()
+    # Some kills must have hit the middle, or this proves nothing.
+    assert left == {".zip", ".partial", "app_backup_scratch"}
+    assert {path.suffix for path in folder.iterdir()} == {".zip"}
+    assert _scratch(postgresql) == set()
+
+
+def _scratch(postgresql: PostgreSQL) -> set[str]:
+    rows = postgresql.fetch("SELECT datname FROM pg_database WHERE datname LIKE '%scratch%'")
+    return {row["datname"] for row in rows}
+
+
+def _assert_whole(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        for name, table in manifest["tables"].items():
+            data = archive.read(f"{name}.copy")
+            assert hashlib.sha256(data).hexdigest() == table["sha256"]
+            assert data.count(b"\n") == table["rows"]
+
+
+def test_told_to_stop(
+    start_in: Callable[..., Any], project: Path, postgresql: PostgreSQL, tmp_path: Path
+) -> None:
+    """
+    A backup that is stopped takes away what it made, and ends with 75.
+    """
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    urls = {"database_url": postgresql.url, "backup_scratch_url": postgresql.superuser_url}
+    assert start_in(project, "migrate", "up", ready=False, **urls).process.wait(30) == 0
+    postgresql.execute(
+        "INSERT INTO notes (id, text, written_at) SELECT gen_random_uuid(), 'text', now()"
+        " FROM generate_series(1, 20000)"
+    )
+    service = start_in(project, "job", "backup", ready=False, backup_dir=folder, **urls)
+    limit = time.monotonic() + 20
+    while not _scratch(postgresql):
+        assert time.monotonic() < limit
+    code = service.stop()
+
+    assert code == 75
+    assert [*folder.iterdir()] == []
+    assert _scratch(postgresql) == set()

@@ -1,0 +1,1 @@
+../../../template/{{ without_database }}/src/{{ package_name }}/tasks.py
