@@ -5,6 +5,7 @@ A service as a process: started, talked to over HTTP, stopped. Nothing is import
 import contextlib
 import functools
 import http.client
+import importlib
 import json
 import os
 import re
@@ -17,13 +18,20 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 PROJECT = Path(__file__).parents[2]
+# The process types of this service that serve; those tests that are about all of them take one.
+SERVING = [kind for kind in ("web", "worker") if any(PROJECT.glob(f"src/*/{kind}.py"))]
 START_SECONDS = 30.0
+SHORT_SCHEDULES = {"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@weekly": "0 0 * * 0"}
+# Settings that name folders and files of where the service runs, not of here.
+ELSEWHERE = ("_DIR", "_FILE")
 Values = Callable[[Path, Mapping[str, str | None]], dict[str, str]]
 Compare = Callable[[Path, Mapping[str, str | None], Mapping[str, tuple[object, str]]], None]
 
@@ -204,6 +212,32 @@ def _command() -> list[str]:
     return [str(Path(sys.executable).parent / next(iter(project["scripts"])))]
 
 
+@pytest.fixture(name="kind", scope="session")
+def _kind() -> str:
+    """
+    The process type that the tests start; where none serves, the command that reads as much.
+    """
+    return SERVING[0] if SERVING else "preflight"
+
+
+@pytest.fixture(name="environment", scope="session")
+def _environment(
+    environment: dict[str, str], command: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """
+    As tests/conftest.py says; where that is older than the database, with one, and its migrations.
+    """
+    if "APP_DATABASE_URL" in environment or not any(PROJECT.glob("src/*/chassis/database.py")):
+        yield environment
+        return
+    postgresql = importlib.import_module("postgresql")
+    folder = tmp_path_factory.mktemp("postgresql")
+    with postgresql.server(folder) as admin, postgresql.database(admin) as url:
+        whole = environment | {"APP_DATABASE_URL": url}
+        subprocess.run([*command, "migrate", "up"], env=clean(whole), check=True)  # noqa: S603
+        yield whole
+
+
 @pytest.fixture(name="run")
 def _run(
     command: list[str], environment: dict[str, str], tmp_path: Path
@@ -246,8 +280,7 @@ def _values(command: list[str], environment: dict[str, str]) -> Values:
         )
 
     def values(path: Path, variables: Mapping[str, str | None]) -> dict[str, str]:
-        # The folder of the secrets is where the service runs, not here.
-        named = {name: text for name, text in variables.items() if name != "APP_SECRETS_DIR"}
+        named = {name: text for name, text in variables.items() if not name.endswith(ELSEWHERE)}
         ended = show(frozenset((name, text) for name, text in named.items() if text is not None))
         where = (PROJECT / path).relative_to(PROJECT)
         told = f"{where}: refused with its settings:\n{ended.stdout}{ended.stderr}"
@@ -277,6 +310,50 @@ def _compare(values: Values) -> Compare:
         assert not wrong, "both must say the same:\n" + "\n".join(wrong)
 
     return compare
+
+
+@pytest.fixture(name="interval", scope="session")
+def _interval() -> Callable[[str], float]:
+    return shortest_interval
+
+
+def shortest_interval(schedule: str) -> float:
+    """
+    The shortest time between two starts of a cron schedule, in seconds.
+
+    Without names of months and days, and as everybody's cron has it: where both kinds of days are
+    restricted, one of them is enough.
+    """
+    fields = SHORT_SCHEDULES.get(schedule, schedule).split()
+    ranges = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+    pairs = zip(fields, ranges, strict=True)
+    minutes, hours, days, months, weekdays = (numbers_in(text, *ends) for text, ends in pairs)
+    is_any = fields[2][0] == "*" or fields[4][0] == "*"
+    starts = []
+    # In eight years each day comes twice.
+    for number in range(2 * 1461):
+        day = date(2024, 1, 1) + timedelta(days=number)
+        chosen = [day.day in days, day.isoweekday() in weekdays or day.isoweekday() % 7 in weekdays]
+        if day.month in months and (all(chosen) if is_any else any(chosen)):
+            starts.append(number)
+    times = sorted(hour * 3600 + minute * 60 for hour in hours for minute in minutes)
+    within = [later - earlier for earlier, later in pairwise(times)]
+    overnight = [86400 * (b - a) + times[0] - times[-1] for a, b in pairwise(starts)]
+    return float(min(within + overnight))
+
+
+def numbers_in(text: str, first: int, last: int) -> set[int]:
+    """
+    The numbers that one field of a schedule names: `*`, `*/5`, `1-5`, `0,30`.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        span, _, step = part.partition("/")
+        ends = [first, last] if span == "*" else [int(end) for end in span.split("-")]
+        if step and len(ends) == 1:
+            ends.append(last)
+        found.update(range(ends[0], ends[-1] + 1, int(step or 1)))
+    return found
 
 
 def seconds(text: str) -> float:
@@ -326,7 +403,7 @@ def starter(command: list[str], environment: dict[str, str], tmp_path: Path) -> 
         folder = tmp_path / str(len(started))
         folder.mkdir()
         named = {f"APP_{name.upper()}": str(value) for name, value in settings.items()}
-        service = Service([*command, "web"], environment | named, folder)
+        service = Service([*command, *SERVING[:1]], environment | named, folder)
         started.append(service)
         if ready:
             service.wait_until_ready()

@@ -7,7 +7,6 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -33,12 +32,12 @@ def test_settings_of_these_tests(run: Run) -> None:
 
 
 @pytest.mark.promise("C1")
-def test_all_errors_at_once(run: Run) -> None:
+def test_all_errors_at_once(run: Run, kind: str) -> None:
     """
     Independent faults are all named in one go, with what is wrong, and the process exits 78.
     """
     ended = run(
-        "web",
+        kind,
         port="0",
         admin_port="many",
         log_level="loud",
@@ -66,11 +65,11 @@ def test_all_errors_at_once(run: Run) -> None:
 
 
 @pytest.mark.promise("C2")
-def test_unknown_values_are_not_shown(run: Run) -> None:
+def test_unknown_values_are_not_shown(run: Run, kind: str) -> None:
     """
     The value of a misspelt variable may be a secret: it is not repeated.
     """
-    ended = run("web", porrt="canary-4711", log_levl="canary-4711")
+    ended = run(kind, porrt="canary-4711", log_levl="canary-4711")
 
     assert ended.returncode == 78
     assert "canary-4711" not in ended.stdout + ended.stderr
@@ -78,37 +77,31 @@ def test_unknown_values_are_not_shown(run: Run) -> None:
 
 @pytest.mark.promise("C3")
 @pytest.mark.parametrize("name", ["portt", "por", "prot", "poet"])
-def test_near_miss_is_fatal(run: Run, name: str) -> None:
+def test_near_miss_is_fatal(run: Run, kind: str, name: str) -> None:
     """
     A near miss of a known variable stops the start, and the right name is suggested.
     """
-    ended = run("web", **{name: 8000})
+    ended = run(kind, **{name: 8000})
 
     assert ended.returncode == 78
     assert faults(ended) == {f"APP_{name.upper()}": "is unknown; did you mean APP_PORT?"}
 
 
 @pytest.mark.promise("C3")
-def test_other_unknown_variable_is_a_warning(start: Any, run: Run) -> None:
+def test_preflight_objects_to_unknown_variables(run: Run) -> None:
     """
-    What a newer release reads does not keep this one from starting; `preflight` objects.
+    What nothing reads is an error before a release, and a warning when it starts.
     """
-    service = start(from_the_next_release="1")
-
-    assert [event["variable"] for event in service.events("setting_unknown")] == [
-        "APP_FROM_THE_NEXT_RELEASE"
-    ]
-    assert b"app_settings_unknown 1.0" in service.get("/metrics", admin=True).body
     assert run("preflight", from_the_next_release="1").returncode == 78
     assert run("preflight").returncode == 0
 
 
 @pytest.mark.promise("C3")
-def test_kubernetes_service_link_is_recognised(run: Run) -> None:
+def test_kubernetes_service_link_is_recognised(run: Run, kind: str) -> None:
     """
     APP_PORT=tcp://… comes from a Kubernetes Service named `app`; the message says so.
     """
-    ended = run("web", port="tcp://10.0.0.1:80")
+    ended = run(kind, port="tcp://10.0.0.1:80")
 
     assert ended.returncode == 78
     assert "enableServiceLinks" in faults(ended)["APP_PORT"]
@@ -155,7 +148,7 @@ def test_log_levels_in_any_case(run: Run) -> None:
 
 
 @pytest.mark.promise("C7")
-def test_settings_from_files(run: Run, tmp_path: Path) -> None:
+def test_settings_from_files(run: Run, kind: str, tmp_path: Path) -> None:
     """
     A folder of files sets what the environment does not; a missing folder is an error.
     """
@@ -170,7 +163,17 @@ def test_settings_from_files(run: Run, tmp_path: Path) -> None:
     assert missing.returncode == 78
     assert "APP_SECRETS_DIR" in faults(missing)
     (tmp_path / "APP_PROT").touch()
-    assert "did you mean" in faults(run("web", secrets_dir=tmp_path))["APP_PROT"]
+    assert "did you mean" in faults(run(kind, secrets_dir=tmp_path))["APP_PROT"]
+
+
+def test_wrong_environment_is_one_page(run: Run, kind: str) -> None:
+    """
+    A wrong environment is told in a few JSON lines, without a traceback.
+    """
+    ended = run(kind, port="wrong", admin_port="wrong")
+
+    assert len(ended.stderr.splitlines()) == 2
+    assert "Traceback" not in ended.stderr
 
 
 def test_usage_error(run: Run) -> None:

@@ -46,18 +46,19 @@ def variables(instructions: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.promise("C4")
-def test_one_truth(instructions: dict[str, str], compare: Callable[..., None]) -> None:
+def test_one_truth(instructions: dict[str, str], compare: Callable[..., None], kind: str) -> None:
     """
     Ports and health check carry the numbers of the settings; the stop signal drains.
     """
     ports = [*instructions.get("EXPOSE", "").replace("/tcp", "").split(), None, None]
     check = dict(re.findall(r"--(\S+?)=(\S+)", instructions.get("HEALTHCHECK", "")))
     said = {
-        "EXPOSE, the first": (ports[0], "APP_PORT"),
-        "EXPOSE, the second": (ports[1], "APP_ADMIN_PORT"),
         "HEALTHCHECK --interval": (check.get("interval", "30s"), "APP_LIVENESS_PERIOD_SECONDS"),
         "HEALTHCHECK --retries": (check.get("retries", "3"), "APP_LIVENESS_FAILURES"),
     }
+    served = ["APP_PORT", "APP_ADMIN_PORT"] if kind == "web" else ["APP_ADMIN_PORT"]
+    for place, port, name in zip(["first", "second"], ports, served, strict=False):
+        said[f"EXPOSE, the {place}"] = (port, name)
 
     signal = instructions.get("STOPSIGNAL", "SIGTERM")
     assert signal == "SIGTERM", f"Dockerfile: STOPSIGNAL is {signal}, and only SIGTERM drains"

@@ -20,6 +20,10 @@ PATHS = [
     FOLDER / "base" / "kustomization.yaml",
     *sorted(FOLDER.glob("overlays/*/kustomization.yaml")),
 ]
+# What runs a process type; its container has that name.
+KINDS = {"web": "Deployment", "worker": "Deployment", "job": "CronJob"}
+SERVING = [kind for kind in ("web", "worker") if any(PROJECT.glob(f"src/*/{kind}.py"))]
+HAS_DATABASE = any(PROJECT.glob("src/*/chassis/database.py"))
 # What `read` understands, or may leave aside.
 READABLE = {
     *("apiVersion", "configMapGenerator", "images", "kind"),
@@ -27,36 +31,65 @@ READABLE = {
 }
 
 
+class Workload:
+    """
+    What runs one process type: its controller, what it starts, and the container of its name.
+    """
+
+    def __init__(self, kind: str, document: dict[str, Any], container: dict[str, Any]) -> None:
+        self.kind, self.container = kind, container
+        self.spec = document["spec"]
+        self.run = self.spec.get("jobTemplate", document)["spec"]
+        self.pod = self.run["template"]
+        self.ports = {
+            port.get("name"): port["containerPort"] for port in container.get("ports", [])
+        }
+
+    def key(self, key: str) -> str:
+        """
+        How a number is called in what is told.
+        """
+        return key if self.kind == "web" else f"{self.kind}: {key}"
+
+    def owns(self, selector: Mapping[str, str]) -> bool:
+        """
+        Whether these labels are the pod's.
+        """
+        return {*selector.items()} <= {*self.pod["metadata"]["labels"].items()}
+
+
 class Manifests:
     """
-    What one kustomization makes, and in it the Deployment that has a container `web`.
+    What one kustomization makes, and in it the process types of this service.
     """
 
     def __init__(self, path: Path) -> None:
         # Which of its files holds what is wrong, the rendered whole does not tell.
         self.path = path.parent.relative_to(PROJECT)
         self.documents = render(path)
-        found = [
-            (document["spec"], container)
-            for document in self.of_kind("Deployment")
-            for container in document["spec"]["template"]["spec"]["containers"]
-            if container["name"] == "web"
+        self.workloads = [
+            Workload(container["name"], document, container)
+            for document in [*self.of_kind("Deployment"), *self.of_kind("CronJob")]
+            for container in pod_of(document)["spec"]["containers"]
+            if KINDS.get(container["name"]) == document["kind"]
         ]
-        assert len(found) == 1, f"{self.path}: {len(found)} Deployments have a container `web`"
-        self.spec, self.web = found[0]
-        self.pod = self.spec["template"]
-        self.ports = {port.get("name"): port["containerPort"] for port in self.web["ports"]}
+        found = [each.kind for each in self.workloads]
+        for kind in SERVING:
+            count = found.count(kind)
+            assert count == 1, f"{self.path}: {count} Deployments have a container `{kind}`"
+
+    @property
+    def serving(self) -> list[Workload]:
+        return [each for each in self.workloads if each.kind in SERVING]
+
+    @property
+    def jobs(self) -> list[Workload]:
+        return [each for each in self.workloads if each.kind == "job"]
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         return [document for document in self.documents if document["kind"] == kind]
 
-    def ours(self, selector: Mapping[str, str]) -> bool:
-        """
-        Whether these labels are the pod's.
-        """
-        return {*selector.items()} <= {*self.pod["metadata"]["labels"].items()}
-
-    def variables(self) -> dict[str, str | None]:
+    def variables(self, workload: Workload) -> dict[str, str | None]:
         """
         The settings that the container gets, with None for a text that is in no manifest; raises
         AssertionError where not even the names can be seen.
@@ -65,7 +98,7 @@ class Manifests:
         held = {
             each["metadata"]["name"]: each.get("data", {}) for each in self.of_kind("ConfigMap")
         }
-        for source in self.web.get("envFrom", []):
+        for source in workload.container.get("envFrom", []):
             name = source.get("configMapRef", {}).get("name")
             # The base leaves its settings to the overlays.
             if name not in held and PROJECT / self.path == PATHS[0].parent:
@@ -76,8 +109,15 @@ class Manifests:
             )
             prefix = source.get("prefix", "")
             found |= {prefix + key: text for key, text in held[name].items()}
-        found |= {each["name"]: each.get("value") for each in self.web.get("env", [])}
+        found |= {each["name"]: each.get("value") for each in workload.container.get("env", [])}
         return {name: text for name, text in found.items() if name.startswith("APP_")}
+
+
+def pod_of(document: dict[str, Any]) -> Any:
+    """
+    The template of the pods that a controller makes.
+    """
+    return document["spec"].get("jobTemplate", document)["spec"]["template"]
 
 
 def render(path: Path) -> list[dict[str, Any]]:
@@ -135,26 +175,40 @@ def _manifests(request: pytest.FixtureRequest) -> Manifests:
     return Manifests(request.param)
 
 
+Settings = Callable[[Workload], dict[str, str]]
+
+
 @pytest.fixture(name="settings", scope="session")
-def _settings(manifests: Manifests, values: Callable[..., dict[str, str]]) -> dict[str, str]:
+def _settings(manifests: Manifests, values: Callable[..., dict[str, str]]) -> Settings:
     """
-    What is in force in the container.
+    What is in force in a container.
     """
-    return values(manifests.path, manifests.variables())
+    return lambda workload: values(manifests.path, manifests.variables(workload))
 
 
-def numbers(manifests: Manifests) -> Iterator[tuple[str, tuple[Any, str]]]:
+def numbers(workload: Workload) -> Iterator[tuple[str, tuple[Any, str]]]:
     """
     Where a number stands, what it is or what Kubernetes takes without it, and its setting.
     """
-    web, pod, ports = manifests.web, manifests.pod["spec"], manifests.ports
+    container, pod, ports = workload.container, workload.pod["spec"], workload.ports
     grace = pod.get("terminationGracePeriodSeconds", 30)
     yield "terminationGracePeriodSeconds", (grace, "APP_PLATFORM_GRACE_SECONDS")
-    pause = web.get("lifecycle", {}).get("preStop", {"sleep": {"seconds": 0}})
+    pause = container.get("lifecycle", {}).get("preStop", {"sleep": {"seconds": 0}})
     seconds = pause.get("sleep", {}).get("seconds", "of unknown length (use `sleep`)")
     yield "lifecycle.preStop.sleep.seconds", (seconds, "APP_PRE_STOP_SECONDS")
+    if workload.kind in SERVING:
+        yield from numbers_of_probes(workload)
+    if workload.kind == "web":
+        yield "ports.http.containerPort", (ports.get("http"), "APP_PORT")
+
+
+def numbers_of_probes(workload: Workload) -> Iterator[tuple[str, tuple[Any, str]]]:
+    """
+    The same of probes and their port.
+    """
+    ports = workload.ports
     for kind in ("startup", "readiness", "liveness"):
-        key, probe = f"{kind}Probe", web.get(f"{kind}Probe", {})
+        key, probe = f"{kind}Probe", workload.container.get(f"{kind}Probe", {})
         port, timeout = probe.get("httpGet", {}).get("port"), probe.get("timeoutSeconds", 1)
         yield f"{key}.httpGet.port", (ports.get(port, port), "APP_ADMIN_PORT")
         yield f"{key}.timeoutSeconds", (timeout, "APP_PROBE_TIMEOUT_SECONDS")
@@ -165,9 +219,8 @@ def numbers(manifests: Manifests) -> Iterator[tuple[str, tuple[Any, str]]]:
             period, failures = probe.get("periodSeconds", 10), probe.get("failureThreshold", 3)
             yield f"{key}.periodSeconds", (period, f"APP_{kind.upper()}_PERIOD_SECONDS")
             yield f"{key}.failureThreshold", (failures, f"APP_{kind.upper()}_FAILURES")
-    yield "ports.http.containerPort", (ports.get("http"), "APP_PORT")
     yield "ports.admin.containerPort", (ports.get("admin"), "APP_ADMIN_PORT")
-    scraped = manifests.pod["metadata"].get("annotations", {}).get("prometheus.io/port")
+    scraped = workload.pod["metadata"].get("annotations", {}).get("prometheus.io/port")
     if scraped:
         yield "annotations.prometheus.io/port", (scraped, "APP_ADMIN_PORT")
 
@@ -177,86 +230,171 @@ def test_one_truth(manifests: Manifests, compare: Callable[..., None]) -> None:
     """
     Grace, pause, probes and ports are those that the service is told and counts on.
     """
-    signal = manifests.web.get("lifecycle", {}).get("stopSignal", "SIGTERM")
+    for each in manifests.workloads:
+        said = {each.key(key): pair for key, pair in numbers(each)}
+        signal = each.container.get("lifecycle", {}).get("stopSignal", "SIGTERM")
 
-    compare(manifests.path, manifests.variables(), dict(numbers(manifests)))
-    assert signal == "SIGTERM", f"{manifests.path}: stopSignal is {signal}, and only SIGTERM drains"
+        compare(manifests.path, manifests.variables(each), said)
+        assert signal == "SIGTERM", (
+            f"{manifests.path}: {each.key('stopSignal')} is {signal}, and only SIGTERM drains"
+        )
 
 
-def test_ports_are_served(manifests: Manifests, settings: dict[str, str]) -> None:
+def test_ports_are_served(manifests: Manifests, settings: Settings) -> None:
     """
     What Services and network policies let through to the pods is a port of the service.
     """
-    served = {settings["APP_PORT"], settings["APP_ADMIN_PORT"]}
-    led = [
-        (f"Service {each['metadata']['name']}", port.get("targetPort", port["port"]))
-        for each in manifests.of_kind("Service")
-        if manifests.ours(each["spec"].get("selector", {}))
-        for port in each["spec"]["ports"]
-    ]
-    led += [
-        (f"NetworkPolicy {each['metadata']['name']}", port["port"])
-        for each in manifests.of_kind("NetworkPolicy")
-        if manifests.ours(each["spec"]["podSelector"].get("matchLabels", {}))
-        for rule in each["spec"].get("ingress", [])
-        for port in rule.get("ports", [])
-    ]
+    wrong = []
+    for each in manifests.serving:
+        force = settings(each)
+        served = {force["APP_PORT"], force["APP_ADMIN_PORT"]}
+        wrong += [
+            f"{manifests.path}: {where} leads to {port}, but APP_PORT and APP_ADMIN_PORT are "
+            f"{served}"
+            for where, port in led(manifests, each)
+            if str(each.ports.get(port, port)) not in served
+        ]
 
-    wrong = [
-        f"{manifests.path}: {where} leads to {port}, but APP_PORT and APP_ADMIN_PORT are {served}"
-        for where, port in led
-        if str(manifests.ports.get(port, port)) not in served
-    ]
     assert not wrong, "\n".join(wrong)
+
+
+def led(manifests: Manifests, workload: Workload) -> Iterator[tuple[str, Any]]:
+    """
+    What leads to the pods, and to which of their ports.
+    """
+    for each in manifests.of_kind("Service"):
+        if workload.owns(each["spec"].get("selector", {})):
+            for port in each["spec"]["ports"]:
+                yield f"Service {each['metadata']['name']}", port.get("targetPort", port["port"])
+    for each in manifests.of_kind("NetworkPolicy"):
+        if workload.owns(each["spec"]["podSelector"].get("matchLabels", {})):
+            for rule in each["spec"].get("ingress", []):
+                for port in rule.get("ports", []):
+                    yield f"NetworkPolicy {each['metadata']['name']}", port["port"]
 
 
 def test_secrets_are_where_they_are_read(manifests: Manifests) -> None:
     """
     APP_SECRETS_DIR is a mounted folder.
     """
-    mounted = [each["mountPath"] for each in manifests.web.get("volumeMounts", [])]
+    for each in manifests.workloads:
+        mounted = [one["mountPath"] for one in each.container.get("volumeMounts", [])]
 
-    folder = manifests.variables().get("APP_SECRETS_DIR")
+        folder = manifests.variables(each).get("APP_SECRETS_DIR")
 
-    assert folder is None or folder in mounted, (
-        f"{manifests.path}: APP_SECRETS_DIR is {folder}, but mounted are {mounted}"
-    )
+        assert folder is None or folder in mounted, (
+            f"{manifests.path}: {each.key('APP_SECRETS_DIR')} is {folder}, "
+            f"but mounted are {mounted}"
+        )
 
 
-def test_rollout_waits_for_the_new(manifests: Manifests, settings: dict[str, str]) -> None:
+def test_rollout_waits_for_the_new(manifests: Manifests, settings: Settings) -> None:
     """
     No pod goes before another is ready, there is time to become so, and the watchdog, which says
     why, ends a stuck process before the liveness probe does.
     """
-    spec, web = manifests.spec, manifests.web
-    rolling = spec.get("strategy", {}).get("rollingUpdate", {})
-    startup, liveness = web["startupProbe"], web["livenessProbe"]
-    start = startup.get("periodSeconds", 10) * startup.get("failureThreshold", 3)
-    stuck = liveness.get("periodSeconds", 10) * liveness.get("failureThreshold", 3)
+    for each in manifests.serving:
+        spec, container = each.spec, each.container
+        rolling = spec.get("strategy", {}).get("rollingUpdate", {})
+        startup, liveness = container["startupProbe"], container["livenessProbe"]
+        start = startup.get("periodSeconds", 10) * startup.get("failureThreshold", 3)
+        stuck = liveness.get("periodSeconds", 10) * liveness.get("failureThreshold", 3)
+        watchdog = settings(each)["APP_WATCHDOG_SECONDS"]
 
-    assert rolling.get("maxUnavailable") == 0, f"{manifests.path}: maxUnavailable must be 0"
-    deadline, settled = spec.get("progressDeadlineSeconds", 600), spec.get("minReadySeconds", 0)
-    assert deadline > start + settled, (
-        f"{manifests.path}: progressDeadlineSeconds is {deadline}, but the startup probe takes "
-        f"up to {start} and minReadySeconds {settled}: raise it"
-    )
-    assert stuck > float(settings["APP_WATCHDOG_SECONDS"]), (
-        f"{manifests.path}: the liveness probe ends a stuck process after {stuck} s, but "
-        f"APP_WATCHDOG_SECONDS is {settings['APP_WATCHDOG_SECONDS']}: let the watchdog be first"
-    )
+        assert rolling.get("maxUnavailable") == 0, (
+            f"{manifests.path}: {each.key('maxUnavailable')} must be 0"
+        )
+        deadline, settled = spec.get("progressDeadlineSeconds", 600), spec.get("minReadySeconds", 0)
+        assert deadline > start + settled, (
+            f"{manifests.path}: {each.key('progressDeadlineSeconds')} is {deadline}, but the "
+            f"startup probe takes up to {start} and minReadySeconds {settled}: raise it"
+        )
+        assert stuck > float(watchdog), (
+            f"{manifests.path}: the liveness probe ends a stuck process after {stuck} s, but "
+            f"APP_WATCHDOG_SECONDS is {watchdog}: let the watchdog be first"
+        )
 
 
-def test_production_survives_the_loss_of_one(
-    manifests: Manifests, settings: dict[str, str]
-) -> None:
+def test_production_survives_the_loss_of_one(manifests: Manifests, settings: Settings) -> None:
     """
     Where APP_ENVIRONMENT is production there are two pods at least.
     """
-    scaled = manifests.of_kind("HorizontalPodAutoscaler")
-    replicas = manifests.spec.get("replicas", 1)
+    for each in manifests.serving:
+        scaled = manifests.of_kind("HorizontalPodAutoscaler")
+        replicas = each.spec.get("replicas", 1)
 
-    least = min((each["spec"].get("minReplicas", 1) for each in scaled), default=replicas)
+        least = min((one["spec"].get("minReplicas", 1) for one in scaled), default=replicas)
 
-    assert least >= 2 or settings["APP_ENVIRONMENT"] != "production", (
-        f"{manifests.path}: {least} replica in production: have two at least"
-    )
+        assert least >= 2 or settings(each)["APP_ENVIRONMENT"] != "production", (
+            f"{manifests.path}: {least} {each.kind} replica in production: have two at least"
+        )
+
+
+@pytest.mark.promise("C4")
+def test_connections_are_counted(manifests: Manifests, compare: Callable[..., None]) -> None:
+    """
+    With a database there are as many pods as were declared to it, also during a rollout.
+    """
+    for each in manifests.serving if HAS_DATABASE else []:
+        scaled = [
+            one["spec"]["maxReplicas"] for one in manifests.of_kind("HorizontalPodAutoscaler")
+        ]
+        replicas = max(scaled, default=each.spec.get("replicas", 1))
+        surge = each.spec.get("strategy", {}).get("rollingUpdate", {}).get("maxSurge", "25%")
+
+        said = {"replicas": (replicas, "APP_REPLICAS"), "maxSurge": (surge, "APP_SURGE")}
+        compare(
+            manifests.path,
+            manifests.variables(each),
+            {each.key(key): pair for key, pair in said.items()},
+        )
+
+
+@pytest.mark.promise("C4")
+def test_runs_end_before_the_next(
+    manifests: Manifests, settings: Settings, interval: Callable[[str], float]
+) -> None:
+    """
+    A job is started as often as declared; its own limit comes before that of Kubernetes, and both
+    before the next start, however late it began.
+    """
+    for each in manifests.jobs:
+        force, where = settings(each), f"{manifests.path}: job"
+        declared = float(force["APP_JOB_INTERVAL_SECONDS"])
+        names = ("APP_JOB_JITTER", "APP_JOB_MAX_RUNTIME", "APP_PLATFORM_GRACE")
+        longest = sum(float(force[f"{name}_SECONDS"]) for name in names)
+        between, late = interval(each.spec["schedule"]), each.spec.get("startingDeadlineSeconds", 0)
+        deadline = each.run.get("activeDeadlineSeconds")
+
+        assert between == declared, (
+            f"{where}: schedule {each.spec['schedule']!r} starts it every {between:g} s at the "
+            f"shortest, but APP_JOB_INTERVAL_SECONDS is {declared:g}"
+        )
+        assert deadline is not None, f"{where}: activeDeadlineSeconds is missing"
+        assert deadline > longest, (
+            f"{where}: activeDeadlineSeconds is {deadline}, but a run takes up to {longest:g} s "
+            "(APP_JOB_JITTER_SECONDS, APP_JOB_MAX_RUNTIME_SECONDS, APP_PLATFORM_GRACE_SECONDS)"
+        )
+        assert late + deadline <= between, (
+            f"{where}: startingDeadlineSeconds {late} and activeDeadlineSeconds {deadline} are "
+            f"more than the {between:g} s until the next start"
+        )
+
+
+def test_runs_do_not_overlap(manifests: Manifests) -> None:
+    """
+    One run at a time, by UTC; what another try would not mend ends it.
+    """
+    for each in manifests.jobs:
+        rules = each.run.get("podFailurePolicy", {}).get("rules", [])
+        failed = [
+            code
+            for rule in rules
+            if rule["action"] == "FailJob"
+            for code in rule.get("onExitCodes", {}).get("values", [])
+        ]
+        policy, zone = each.spec.get("concurrencyPolicy", "Allow"), each.spec.get("timeZone")
+
+        assert policy == "Forbid", f"{manifests.path}: job: concurrencyPolicy is {policy}"
+        assert zone in {"Etc/UTC", "UTC"}, f"{manifests.path}: job: timeZone is {zone}"
+        assert {64, 78} <= {*failed}, f"{manifests.path}: job: FailJob has the exit codes {failed}"

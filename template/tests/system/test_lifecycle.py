@@ -1,58 +1,11 @@
 """
-Start and stop: explained, bounded, without losing a request.
+Start and stop of a process that serves: explained and bounded.
 """
 
-import contextlib
-import http.client
 import signal
-import time
 from typing import Any
 
 import pytest
-
-
-@pytest.mark.promise("L2")
-def test_drain(start: Any, smoke: tuple[str, str, int]) -> None:
-    """
-    After SIGTERM the service is unready at once and goes on serving, asking clients to leave;
-    then it ends with 0.
-    """
-    method, path, status = smoke
-    service = start(drain_seconds=1, grace_seconds=10)
-
-    began = time.monotonic()
-    service.send_signal(signal.SIGTERM)
-    answers = []
-    while time.monotonic() < began + 0.8:
-        unready = service.get("/readyz", admin=True)
-        answers.append(service.get(path, method=method))
-    code = service.process.wait(20)
-
-    assert unready.status == 503
-    assert {(status, "close")} == {(one.status, one.headers["connection"]) for one in answers}
-    assert code == 0
-    assert time.monotonic() - began >= 1
-
-
-def test_kept_connection_is_closed(start: Any, smoke: tuple[str, str, int]) -> None:
-    """
-    A client that keeps its connection without using it is cut off, and does not keep the process.
-    """
-    method, path, _ = smoke
-    service = start(drain_seconds=1, grace_seconds=10)
-
-    idle = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
-    with contextlib.closing(idle):
-        idle.request(method, path)
-        response = idle.getresponse()
-        response.read()
-        kept = idle.sock
-        code = service.stop()
-        rest = kept.recv(1)
-
-    assert response.getheader("connection") is None
-    assert rest == b""
-    assert code == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -68,58 +21,56 @@ def test_stops_with_zero(start: Any, number: signal.Signals) -> None:
     assert [event["event"] for event in service.lines()][-1] == "stopped"
 
 
-@pytest.mark.promise("L4")
-def test_second_signal_ends_at_once(start: Any) -> None:
-    """
-    Who asks twice means it.
-    """
-    service = start(drain_seconds=20, grace_seconds=20)
-
-    service.send_signal(signal.SIGTERM)
-    service.wait_for("stopping")
-    service.send_signal(signal.SIGTERM)
-
-    assert service.process.wait(5) == 128 + signal.SIGTERM
-
-
 @pytest.mark.promise("C9")
-@pytest.mark.parametrize("name", ["port", "admin_port"])
-def test_port_in_use(start: Any, service: Any, name: str) -> None:
+def test_admin_port_in_use(start: Any, service: Any) -> None:
     """
     A taken port is one event with cause and action, exit 69, no traceback.
     """
-    second = start(ready=False, **{name: getattr(service, name)})
+    second = start(ready=False, admin_port=service.admin_port)
 
     assert second.process.wait(20) == 69
     (event,) = second.events("port_in_use")
-    assert f"APP_{name.upper()}" in event["action"]
+    assert "APP_ADMIN_PORT" in event["action"]
     assert "exception" not in event
 
 
+@pytest.mark.promise("C3")
+def test_unknown_variable_is_a_warning(start: Any) -> None:
+    """
+    What a newer release reads does not keep this one from starting.
+    """
+    service = start(from_the_next_release="1")
+
+    assert [event["variable"] for event in service.events("setting_unknown")] == [
+        "APP_FROM_THE_NEXT_RELEASE"
+    ]
+    assert b"app_settings_unknown 1.0" in service.get("/metrics", admin=True).body
+
+
+@pytest.mark.promise("M1")
+def test_every_line_is_json(start: Any) -> None:
+    """
+    From start to stop each line is one JSON object that names when, what and who.
+    """
+    service = start()
+    service.stop()
+
+    lines = service.lines()
+
+    assert {"started", "stopping", "stopped"} <= {line["event"] for line in lines}
+    for line in lines:
+        assert list(line)[:3] == ["timestamp", "level", "event"]
+        assert {"service", "version", "revision"} <= line.keys()
+
+
 @pytest.mark.promise("L9")
-def test_stacks_on_request(service: Any, smoke: tuple[str, str, int]) -> None:
+def test_stacks_on_request(service: Any) -> None:
     """
     SIGUSR1 logs every thread and task as one event, and the service goes on.
     """
-    method, path, status = smoke
-
     service.send_signal(signal.SIGUSR1)
     event = service.wait_for("stacks")
 
-    assert service.get(path, method=method).status == status
+    assert service.is_ready()
     assert any(name.startswith("MainThread") for name in event["threads"])
     assert event["tasks"]
-
-
-@pytest.mark.promise("L9")
-def test_debug_on_request(start: Any) -> None:
-    """
-    SIGUSR2 raises the log level of the running process.
-    """
-    service = start(log_level="error")
-
-    service.send_signal(signal.SIGUSR2)
-
-    assert service.wait_for("log_level_changed")["seconds"] == 600
-    service.get("/nowhere")
-    assert service.wait_for("request")

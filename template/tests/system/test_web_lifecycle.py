@@ -1,0 +1,96 @@
+"""
+Start and stop of the web process: without losing a request.
+"""
+
+import contextlib
+import http.client
+import signal
+import time
+from typing import Any
+
+import pytest
+
+
+@pytest.mark.promise("L2")
+def test_drain(start: Any, smoke: tuple[str, str, int]) -> None:
+    """
+    After SIGTERM the service is unready at once and goes on serving, asking clients to leave;
+    then it ends with 0.
+    """
+    method, path, status = smoke
+    service = start(drain_seconds=1, grace_seconds=10)
+
+    began = time.monotonic()
+    service.send_signal(signal.SIGTERM)
+    answers = []
+    while time.monotonic() < began + 0.8:
+        unready = service.get("/readyz", admin=True)
+        answers.append(service.get(path, method=method))
+    code = service.process.wait(20)
+
+    assert unready.status == 503
+    assert {(status, "close")} == {(one.status, one.headers["connection"]) for one in answers}
+    assert code == 0
+    assert time.monotonic() - began >= 1
+
+
+def test_kept_connection_is_closed(start: Any, smoke: tuple[str, str, int]) -> None:
+    """
+    A client that keeps its connection without using it is cut off, and does not keep the process.
+    """
+    method, path, _ = smoke
+    service = start(drain_seconds=1, grace_seconds=10)
+
+    idle = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
+    with contextlib.closing(idle):
+        idle.request(method, path)
+        response = idle.getresponse()
+        response.read()
+        kept = idle.sock
+        code = service.stop()
+        rest = kept.recv(1)
+
+    assert response.getheader("connection") is None
+    assert rest == b""
+    assert code == 0
+
+
+@pytest.mark.promise("L4")
+def test_second_signal_ends_at_once(start: Any) -> None:
+    """
+    Who asks twice means it.
+    """
+    service = start(drain_seconds=20, grace_seconds=20)
+
+    service.send_signal(signal.SIGTERM)
+    service.wait_for("stopping")
+    service.send_signal(signal.SIGTERM)
+
+    assert service.process.wait(5) == 128 + signal.SIGTERM
+
+
+@pytest.mark.promise("L9")
+def test_debug_on_request(start: Any) -> None:
+    """
+    SIGUSR2 raises the log level of the running process.
+    """
+    service = start(log_level="error")
+
+    service.send_signal(signal.SIGUSR2)
+
+    assert service.wait_for("log_level_changed")["seconds"] == 600
+    service.get("/nowhere")
+    assert service.wait_for("request")
+
+
+@pytest.mark.promise("C9")
+def test_port_in_use(start: Any, service: Any) -> None:
+    """
+    A taken port is one event with cause and action, exit 69, no traceback.
+    """
+    second = start(ready=False, port=service.port)
+
+    assert second.process.wait(20) == 69
+    (event,) = second.events("port_in_use")
+    assert "APP_PORT" in event["action"]
+    assert "exception" not in event
