@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from . import notes
 from .chassis.queue import Handler, Message, Payload, enqueue
 from .domain import Note
 from .resources import Resources
@@ -36,7 +37,8 @@ async def announce(opened: Resources, message: Message[NoteWritten]) -> None:
     """
     Tell the other service; PUT is idempotent, so twice does no harm.
     """
-    note = await opened.notes.get(message.payload.id)
+    async with opened.database.connection() as connection:
+        note = await notes.get(connection, message.payload.id)
     # Who was deleted meanwhile needs no announcement.
     if note is not None:
         await opened.announcer.announce(note)
