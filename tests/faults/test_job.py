@@ -85,13 +85,13 @@ def test_killed_holder_frees_the_lock(job: Run) -> None:
 @pytest.mark.promise("J1")
 def test_lock_behind_a_link(job: Run, tmp_path: Path) -> None:
     """
-    What lies where the lock should be is not opened if it is a link: one line, 69.
+    What lies where the lock should be is not opened if it is a link: one line, 78.
     """
     (tmp_path / "locks" / "order-desk-succeed.lock").symlink_to(tmp_path / "precious")
 
     line = ended(job("succeed"))
 
-    assert line["exit_code"] == 69
+    assert line["exit_code"] == 78
     assert "APP_JOB_LOCK_DIR" in line["cause"]
     assert not (tmp_path / "precious").exists()
 

@@ -112,7 +112,7 @@ class _Run:
                 await self._work(lost)
         except _Overlap:
             self._end(Exit.TEMPORARY, "overlap", cause="another run of it has the lock")
-        except Unavailable as error:
+        except (Failed, Unavailable) as error:
             self._fail(error)
 
     async def _work(self, lost: Lost) -> None:
@@ -237,15 +237,16 @@ async def _lock_in_file(settings: Settings, key: str) -> AsyncIterator[Lost]:
     """
     On this machine only; the kernel frees it, however the process ends.
     """
-    path = (settings.job_lock_dir or Path(tempfile.gettempdir())) / f"{key}.lock"
     try:
+        path = (settings.job_lock_dir or Path(tempfile.gettempdir())) / f"{key}.lock"
         # Behind a link that somebody laid there would be somebody's file.
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise _Overlap from None
     except OSError as error:
-        raise Unavailable(f"lock file: {error}; set APP_JOB_LOCK_DIR") from error
+        told = f"lock file: {error}; set APP_JOB_LOCK_DIR"
+        raise Failed(told, code=Exit.CONFIGURATION) from error
     # Nothing takes it away.
     yield asyncio.Event().wait
 
