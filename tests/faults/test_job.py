@@ -5,6 +5,7 @@ Jobs: never two at once, never for ever, never unnoticed.
 import signal
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -120,17 +121,14 @@ def test_dead_switch(job: Run, behaviour: str, name: str, code: int) -> None:
     """
     A dead ping server changes neither the exit code nor, by more than two seconds, the duration.
     """
-    began = time.monotonic()
-    ended(job(name))
-    without = time.monotonic() - began
     with receiver(behaviour) as switch:
-        began = time.monotonic()
         line = ended(job(name, job_ping_url=switch.endpoint))
-        took = time.monotonic() - began
+        after = time.time() - datetime.fromisoformat(line["timestamp"]).timestamp()
 
     assert line["exit_code"] == code
-    assert line["duration_ms"] < 500
-    assert took < without + 2
+    # The first ping holds up nothing, the last one the end, which comes after the line.
+    assert line["duration_ms"] < 750
+    assert after < 2
 
 
 @pytest.mark.promise("J2")
