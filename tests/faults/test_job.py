@@ -164,7 +164,7 @@ def test_max_runtime(job: Run, name: str) -> None:
     """
     with receiver() as switch:
         began = time.monotonic()
-        limits = {"job_max_runtime_seconds": 1, "request_deadline_seconds": 0.5}
+        limits: dict[str, Any] = {"job_max_runtime_seconds": 1, "request_deadline_seconds": 0.5}
         limits |= {"grace_seconds": 1, "job_ping_url": switch.endpoint}
         service = job(name, **limits)
         line = ended(service)
