@@ -5,6 +5,7 @@ Jobs: never two at once, never for ever, never unnoticed.
 import signal
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +86,13 @@ def test_killed_holder_frees_the_lock(job: Run) -> None:
 @pytest.mark.promise("J1")
 def test_lock_behind_a_link(job: Run, tmp_path: Path) -> None:
     """
-    What lies where the lock should be is not opened if it is a link: one line, 69.
+    What lies where the lock should be is not opened if it is a link: one line, 78.
     """
     (tmp_path / "locks" / "order-desk-succeed.lock").symlink_to(tmp_path / "precious")
 
     line = ended(job("succeed"))
 
-    assert line["exit_code"] == 69
+    assert line["exit_code"] == 78
     assert "APP_JOB_LOCK_DIR" in line["cause"]
     assert not (tmp_path / "precious").exists()
 
@@ -120,17 +121,14 @@ def test_dead_switch(job: Run, behaviour: str, name: str, code: int) -> None:
     """
     A dead ping server changes neither the exit code nor, by more than two seconds, the duration.
     """
-    began = time.monotonic()
-    ended(job(name))
-    without = time.monotonic() - began
     with receiver(behaviour) as switch:
-        began = time.monotonic()
         line = ended(job(name, job_ping_url=switch.endpoint))
-        took = time.monotonic() - began
+        after = time.time() - datetime.fromisoformat(line["timestamp"]).timestamp()
 
     assert line["exit_code"] == code
-    assert line["duration_ms"] < 500
-    assert took < without + 2
+    # The first ping holds up nothing, the last one the end, which comes after the line.
+    assert line["duration_ms"] < 750
+    assert after < 2
 
 
 @pytest.mark.promise("J2")
@@ -166,7 +164,7 @@ def test_max_runtime(job: Run, name: str) -> None:
     """
     with receiver() as switch:
         began = time.monotonic()
-        limits = {"job_max_runtime_seconds": 1, "request_deadline_seconds": 0.5}
+        limits: dict[str, Any] = {"job_max_runtime_seconds": 1, "request_deadline_seconds": 0.5}
         limits |= {"grace_seconds": 1, "job_ping_url": switch.endpoint}
         service = job(name, **limits)
         line = ended(service)

@@ -4,7 +4,10 @@ The backup of the example, killed at any moment.
 
 import hashlib
 import json
+import os
 import random
+import re
+import subprocess
 import time
 import zipfile
 from collections.abc import Callable
@@ -13,6 +16,7 @@ from typing import Any
 
 import pytest
 from faulty_postgresql import PostgreSQL
+from harness import ROOT, clean
 
 KILLS = 20
 
@@ -77,6 +81,53 @@ def _assert_whole(path: Path) -> None:
             data = archive.read(f"{name}.copy")
             assert hashlib.sha256(data).hexdigest() == table["sha256"]
             assert data.count(b"\n") == table["rows"]
+
+
+def test_steps_of_the_how_to(
+    start_in: Callable[..., Any], project: Path, postgresql: PostgreSQL, tmp_path: Path
+) -> None:
+    """
+    What docs/how-to/backup.md has one paste at 4 am restores every row into a new database.
+    """
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    urls = {"database_url": postgresql.url, "backup_scratch_url": postgresql.superuser_url}
+    assert start_in(project, "migrate", "up", ready=False, **urls).process.wait(30) == 0
+    postgresql.execute(
+        "INSERT INTO notes (id, text, written_at) SELECT gen_random_uuid(), 'text', now()"
+        " FROM generate_series(1, 100)"
+    )
+    made = start_in(project, "job", "backup", ready=False, backup_dir=folder, **urls)
+    assert made.process.wait(30) == 0
+    postgresql.execute("CREATE DATABASE new OWNER service")
+    text = (ROOT / "docs" / "how-to" / "backup.md").read_text().partition("## Restore at 4 am")[2]
+    steps = "\n".join(re.findall(r"^    (.*)$", text.partition("\n## ")[0], re.MULTILINE))
+    new = postgresql.url.removesuffix("app") + "new"
+    steps = steps.replace("postgresql://USER:PASSWORD@HOST:5432/NEW_DATABASE", new)
+
+    ended = subprocess.run(
+        ["bash", "-ec", steps],
+        env=clean(
+            {
+                "PATH": f"{project / '.venv' / 'bin'}:{os.environ['PATH']}",
+                "APP_DATABASE_URL": postgresql.url,
+                "APP_BACKUP_DIR": str(folder),
+            }
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    lines = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
+    looked, restored = [line for line in lines if line["event"] == "run"]
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert (looked["is_dry_run"], looked["rows"]) == (True, 100)
+    assert (restored["is_dry_run"], restored["rows"], restored["outcome"]) == (
+        False,
+        100,
+        "success",
+    )
 
 
 def test_told_to_stop(

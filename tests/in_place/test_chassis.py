@@ -22,14 +22,15 @@ CHASSIS_LINES = 2_000
 CHOSEN = {
     "sentry.py": 45,
     "opentelemetry.py": 65,
-    "database.py": 120,
-    "migrations.py": 215,
+    "database.py": 135,
+    "migrations.py": 220,
     "preflight.py": 130,
-    "idempotency.py": 70,
-    "job.py": 200,
-    "worker.py": 250,
-    "queue.py": 100,
-    "dead.py": 100,
+    "idempotency.py": 50,
+    "job.py": 160,
+    "lock.py": 40,
+    "worker.py": 340,
+    "queue.py": 60,
+    "dead.py": 65,
 }
 
 

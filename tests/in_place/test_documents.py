@@ -117,6 +117,17 @@ def test_code_about_other_services_is_the_example() -> None:
         assert line.replace("settings.announce_url", "url") in seed
 
 
+def test_code_about_jobs_is_the_example() -> None:
+    """
+    What the how-to shows of a job is in the seed, line by line.
+    """
+    text = (DOCS / "how-to" / "jobs.md").read_text().partition("Whatever starts")[0]
+    lines = re.findall(r"^    (.*)$", text, re.MULTILINE)
+
+    assert len(lines) == 2
+    assert {*lines} <= {*(WITHOUT_DATABASE / "tasks.py").read_text().splitlines()}
+
+
 @pytest.mark.promise("C4")
 def test_numbers_of_haproxy_are_the_defaults() -> None:
     """

@@ -4,19 +4,14 @@ A run of a job: never two at once, never for ever, never unnoticed.
 
 import asyncio
 import faulthandler
-import fcntl
-import os
 import random
 import signal
-import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from http.client import HTTPException
-from importlib import import_module
-from pathlib import Path
 from typing import Any, NoReturn
 from urllib.request import urlopen
 from uuid import uuid4
@@ -26,17 +21,15 @@ from structlog.contextvars import bind_contextvars
 
 from .exits import Exit
 from .health import Check
+from .lock import Lost, Overlap, hold
 from .logs import get_logger
 from .problem import Unavailable
 from .process import Process
-from .settings import Settings
 
 __all__ = ["Failed", "Jobs", "run"]
 
 # Of one ping; the last one lets the first have as much: they must come in order.
-PING_SECONDS = 0.9
-# How often the connection that holds the lock is tried.
-LOOK_SECONDS = 1.0
+PING_SECONDS = 0.8
 # Why a run ends before its job has, and with what.
 CODES = {"stopped": Exit.TEMPORARY, "lock_lost": Exit.UNAVAILABLE, "too_long": Exit.BUG}
 ACTION = "mend what the cause names; the next run tries again"
@@ -65,8 +58,6 @@ class Jobs:
 
 
 Compose = Callable[[Any], AbstractAsyncContextManager[Jobs]]
-# Returns when somebody else may have the lock.
-Lost = Callable[[], Awaitable[object]]
 
 
 def run(compose: Compose, process: Process, name: str) -> None:
@@ -80,10 +71,6 @@ def run(compose: Compose, process: Process, name: str) -> None:
         await process.supervise("main", one.main)
 
     asyncio.run(supervised())
-
-
-class _Overlap(Exception):  # noqa: N818  # no error
-    pass
 
 
 class _Run:
@@ -107,11 +94,13 @@ class _Run:
         process.flush_seconds += 2 * PING_SECONDS
         process.last_words = self._tell
         try:
-            lock = _lock_in_database if settings.database_url else _lock_in_file
-            async with lock(settings, f"{self._service}-{self._name}") as lost:
+            async with hold(settings, f"{self._service}-{self._name}") as lost:
                 await self._work(lost)
-        except _Overlap:
+        except Overlap:
             self._end(Exit.TEMPORARY, "overlap", cause="another run of it has the lock")
+        except OSError as error:
+            told = f"lock file: {error}; set APP_JOB_LOCK_DIR"
+            self._fail(Failed(told, code=Exit.CONFIGURATION))
         except Unavailable as error:
             self._fail(error)
 
@@ -230,44 +219,3 @@ class _Run:
             write_to_textfile(f"{self._settings.job_metrics_dir}/{name}", registry)
         except OSError as error:
             log.warning("job_metrics_failed", cause=str(error))
-
-
-@asynccontextmanager
-async def _lock_in_file(settings: Settings, key: str) -> AsyncIterator[Lost]:
-    """
-    On this machine only; the kernel frees it, however the process ends.
-    """
-    path = (settings.job_lock_dir or Path(tempfile.gettempdir())) / f"{key}.lock"
-    try:
-        # Behind a link that somebody laid there would be somebody's file.
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise _Overlap from None
-    except OSError as error:
-        raise Unavailable(f"lock file: {error}; set APP_JOB_LOCK_DIR") from error
-    # Nothing takes it away.
-    yield asyncio.Event().wait
-
-
-@asynccontextmanager
-async def _lock_in_database(settings: Settings, key: str) -> AsyncIterator[Lost]:
-    """
-    Of the session of a connection of its own: the database frees it when that is gone.
-    """
-    open_database = import_module(".database", __package__).open_database
-    async with open_database(settings) as database, database.connection() as connection:
-        # For a machine that vanished: it has the lock for ten seconds more.
-        for name, value in (("idle", 4), ("interval", 2), ("count", 3)):
-            await connection.execute(f"SET tcp_keepalives_{name} = {value}")
-        take = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))"
-        if not await connection.fetchval(take, f"job {key}"):
-            raise _Overlap
-
-        async def lost() -> None:
-            with suppress(Exception):
-                while True:
-                    await asyncio.sleep(LOOK_SECONDS)
-                    await connection.execute("SELECT 1")
-
-        yield lost
