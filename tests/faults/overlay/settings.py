@@ -2,7 +2,7 @@
 Settings with secrets, laid over those of a generated service.
 """
 
-from pydantic import Field, SecretBytes, SecretStr
+from pydantic import Field, HttpUrl, SecretBytes, SecretStr
 
 from .chassis import flood, logs, settings
 
@@ -16,6 +16,8 @@ class Settings(settings.Settings):
 
     page_size_max: int = Field(default=100, ge=1)
     """Most items that one page of a list holds."""
+    announce_url: HttpUrl | None = None
+    """Another service that is told of every new note."""
     app: str = "faults"
     """Which application to serve: faults, middleware, raw, starlette, broken or late."""
     backing: str = "up"

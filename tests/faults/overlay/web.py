@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from enum import Enum
 from typing import Annotated, Any, Literal
@@ -35,6 +35,8 @@ from .chassis.health import Check
 from .chassis.limits import Limits
 from .chassis.logs import get_logger
 from .chassis.web import Web
+from .resources import open_resources
+from .routes import router as notes
 from .settings import Settings
 
 __all__ = ["api", "compose"]
@@ -285,9 +287,9 @@ async def _text(request: Any) -> PlainTextResponse:
     return PlainTextResponse("starlette")
 
 
-def api(*, docs: bool = False) -> FastAPI:
+def api(*more: Any, docs: bool = False) -> FastAPI:
     parts = [connections, flood, limits, outbound, overload, telemetry, wire]
-    routers = [part.router for part in parts]
+    routers = [*(part.router for part in parts), *more]
     return create_api(router, *routers, wire.lenient, docs=docs)
 
 
@@ -312,8 +314,17 @@ async def compose(settings: Settings) -> AsyncIterator[Web]:
     routes = [Route(path, _text, methods=["GET", "POST"]) for path in ("/faults/ok", "/raise")]
     with_middleware = api()
     with_middleware.middleware("http")(_middleware)
+    checks = [Check(name="backing", probe=world.probe, critical=settings.critical)]
+    stack, more, opened = AsyncExitStack(), [], None
+    if settings.database_url:
+        from . import database  # noqa: PLC0415  # not every service has one
+
+        opened = await stack.enter_async_context(open_resources(settings))
+        more, checks = [database.router, notes], [*checks, *opened.checks]
+    faults = api(*more, docs=settings.api_docs)
+    faults.state.resources = opened
     apps: dict[str, Any] = {
-        "faults": api(docs=settings.api_docs),
+        "faults": faults,
         "middleware": with_middleware,
         "raw": raw,
         "raw with limits": limits.raw,
@@ -321,7 +332,7 @@ async def compose(settings: Settings) -> AsyncIterator[Web]:
     }
     yield Web(
         app=apps[settings.app],
-        checks=[Check(name="backing", probe=world.probe, critical=settings.critical)],
+        checks=checks,
         tasks={
             "faulty task": world.run_task,
             "cancelled task": world.run_cancelled,
@@ -332,3 +343,4 @@ async def compose(settings: Settings) -> AsyncIterator[Web]:
     )
     world.is_closed = True
     await asyncio.sleep(0.1)
+    await stack.aclose()

@@ -1,14 +1,14 @@
 """
 PostgreSQL: connections with a limit on everything that waits.
 
-A connection on which something went wrong is cut, not mended: whoever asks next gets a fresh one.
+A connection whose state is in doubt is cut, not mended: whoever asks next gets a fresh one.
 """
 
-import asyncio
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
@@ -24,12 +24,17 @@ if TYPE_CHECKING:
 
     Connection = PoolConnectionProxy[asyncpg.Record]
 
-__all__ = ["Connection", "Database", "open_database"]
+__all__ = ["Connection", "Database", "connection_options", "open_database"]
 
-# What says that the database can't do it now, by class of SQLSTATE or its whole:
-# connection lost, refused, out of something, stopped, a limit reached, no such database.
+# What says that the database can't do it now, by class of SQLSTATE or its whole: connection lost,
+# read-only after a failover, ended while idle, refused, no such database, deadlock, out of
+# something, lock not free, stopped or over its time, trouble of its machine.
 # Source: PostgreSQL's documentation, appendix A.
-EXPECTED = ("08", "28", "53", "57", "55P03", "25P03", "25P04", "3D000")
+EXPECTED = ("08", "25006", "25P03", "25P04", "28", "3D000", "40", "53", "55P03", "57", "58")
+# The database tells better what took too long; whoever is frozen tells nothing.
+SLACK_SECONDS = 0.2
+# An outage is told so often, with the number of failures.
+TELL_SECONDS = 10
 FAILURES = Counter("app_database_failures", "Uses of the database that failed.", ["reason"])
 IN_USE = Gauge("app_database_connections_in_use", "Connections.")
 WAITING = Gauge("app_database_waiting", "Who waits for a connection.")
@@ -42,65 +47,89 @@ class Database:
     """
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", settings: Settings) -> None:
-        self._pool, self._settings, self._waiting = pool, settings, 0
+        self._pool, self._settings = pool, settings
+        self._waiting = self._failures = 0
+        self._told = -math.inf
+        IN_USE.set_function(lambda: pool.get_size() - pool.get_idle_size())
+        WAITING.set_function(lambda: self._waiting)
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator["Connection"]:
+    def connection(self) -> AbstractAsyncContextManager["Connection"]:
         """
         A connection of your own; each statement commits by itself.
 
         Raises `Unavailable` where the database does not answer in time, or can't.
         """
-        connection = await self._checkout()
-        is_whole = False
-        try:
-            IN_USE.inc()
-            yield connection
-            is_whole = True
-        except Exception as error:
-            state = getattr(error, "sqlstate", None)
-            # What the database refused, such as a value that is there twice, harms no connection.
-            is_whole = state is not None and not state.startswith(EXPECTED)
-            if isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError)) or (
-                state and not is_whole
-            ):
-                raise _unavailable(error) from error
-            raise
-        finally:
-            IN_USE.dec()
-            if not is_whole:
-                connection.terminate()
-            # Not the request's time any more; the limit is the statement's.
-            await self._pool.release(connection)
+        return self._hold(self._tell)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Connection"]:
         """
         A connection in a transaction: all of it, or nothing.
         """
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+        async with self.connection() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                yield connection
+            except Exception as error:
+                # Who is frozen does not roll back, but does so when the line is cut.
+                if not _is_doubtful(error, connection):
+                    await transaction.rollback()
+                raise
+            await transaction.commit()
 
     async def ping(self) -> None:
         """
-        Raises `Unavailable` unless the database answers.
+        Raises `Unavailable` unless the database answers; who checks tells of it.
         """
-        async with self.connection() as connection:
+        async with self._hold(lambda *_: None) as connection:
             await connection.fetchval("SELECT 1")
 
-    async def _checkout(self) -> "Connection":
-        seconds = min(self._settings.pool_checkout_seconds, remaining())
-        if self._waiting >= self._settings.pool_waiting_max:
-            raise _unavailable(TimeoutError("too many wait for a connection"))
-        self._waiting += 1
-        WAITING.set(self._waiting)
+    @asynccontextmanager
+    async def _hold(self, tell: Callable[[str, str], None]) -> AsyncIterator["Connection"]:
+        connection = None
         try:
+            connection = await self._checkout()
+            yield connection
+        except BaseException as error:
+            # Where it is cancelled, its statement may still run.
+            if connection and (not isinstance(error, Exception) or _is_doubtful(error, connection)):
+                _cut(connection)
+            if not _is_expected(error, connection):
+                raise
+            reason, cause = type(error).__name__, str(error) or "no answer in time"
+            FAILURES.labels(reason).inc()
+            tell(reason, cause)
+            raise Unavailable(f"database: {reason}: {cause}") from error
+        finally:
+            if connection:
+                await self._give_back(connection)
+
+    async def _checkout(self) -> "Connection":
+        if self._waiting >= self._settings.pool_waiting_max:
+            raise TimeoutError("too many wait for a connection")
+        self._waiting += 1
+        try:
+            seconds = min(self._settings.pool_checkout_seconds, remaining())
             return await self._pool.acquire(timeout=seconds)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise _unavailable(error) from error
+        except TimeoutError as error:
+            raise TimeoutError("no connection in time") from error
         finally:
             self._waiting -= 1
-            WAITING.set(self._waiting)
+
+    async def _give_back(self, connection: "Connection") -> None:
+        """
+        Undo what a statement changed in the session; what was done before is done, whatever comes.
+        """
+        seconds = min(self._settings.pool_checkout_seconds, remaining())
+        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await self._pool.release(connection, timeout=seconds)
+
+    def _tell(self, reason: str, cause: str) -> None:
+        self._failures += 1
+        if time.monotonic() > self._told + TELL_SECONDS:
+            log.warning("database_unavailable", reason=reason, cause=cause, failures=self._failures)
+            self._failures, self._told = 0, time.monotonic()
 
 
 @asynccontextmanager
@@ -108,31 +137,8 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """
     The database of `database_url`; nothing is connected until it is needed.
     """
-    if settings.database_url is None:
-        raise ValueError("APP_DATABASE_URL is not set")
-    limits = {
-        "statement_timeout": settings.db_statement_seconds,
-        "lock_timeout": settings.db_lock_seconds,
-        "idle_in_transaction_session_timeout": settings.db_idle_in_transaction_seconds,
-        "client_connection_check_interval": settings.db_client_check_seconds,
-    }
-
-    url = urlsplit(settings.database_url.get_secret_value())
-
-    def password() -> str:
-        # Read anew for each connection, so that it may change.
-        file = settings.database_password_file
-        return file.read_text().strip() if file else unquote(url.password or "")
-
     pool = asyncpg.create_pool(
-        url.geturl(),
-        password=password,
-        min_size=0,
-        max_size=settings.pool_size_max,
-        timeout=settings.db_connect_seconds,
-        # A database that is frozen does not end a statement by itself.
-        command_timeout=settings.db_statement_seconds,
-        server_settings={name: f"{math.ceil(value * 1000)}ms" for name, value in limits.items()},
+        **connection_options(settings), min_size=0, max_size=settings.pool_size_max
     )
     await pool
     try:
@@ -140,11 +146,62 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
     finally:
         # A frozen database would not take its leave.
         pool.terminate()
-        await asyncio.sleep(0)
 
 
-def _unavailable(error: BaseException) -> Unavailable:
-    reason = type(error).__name__
-    FAILURES.labels(reason).inc()
-    log.warning("database_unavailable", reason=reason, cause=str(error))
-    return Unavailable(f"database: {reason}: {error}")
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """
+    What `asyncpg.connect` needs to know: where, who, and every limit.
+    """
+    if settings.database_url is None:
+        raise ValueError("APP_DATABASE_URL is not set")
+    url, file = settings.database_url.get_secret_value(), settings.database_password_file
+    limits = {
+        "statement_timeout": settings.db_statement_seconds,
+        "lock_timeout": settings.db_lock_seconds,
+        "idle_in_transaction_session_timeout": settings.db_idle_in_transaction_seconds,
+        "client_connection_check_interval": settings.db_client_check_seconds,
+    }
+
+    def password() -> str:
+        # Read anew for each connection, so that it may change.
+        return file.read_text().strip() if file else unquote(urlsplit(url).password or "")
+
+    return {
+        "dsn": url,
+        "password": password,
+        "timeout": settings.db_connect_seconds,
+        "command_timeout": settings.db_statement_seconds + SLACK_SECONDS,
+        "server_settings": {name: f"{math.ceil(value * 1000)}ms" for name, value in limits.items()},
+    }
+
+
+def _is_expected(error: BaseException, connection: "Connection | None") -> bool:
+    """
+    Whether the database is to blame; what it refused, or what was no SQL, is a bug of ours.
+    """
+    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
+        state = getattr(error, "sqlstate", None) or ""
+        return connection is None or state.startswith(EXPECTED) or _is_closed(connection)
+    return isinstance(error, OSError)
+
+
+def _is_doubtful(error: BaseException, connection: "Connection") -> bool:
+    """
+    Whether nobody knows what the connection is good for after *error*.
+    """
+    is_fatal = getattr(error, "severity_en", None) in {"FATAL", "PANIC"}
+    is_standby = getattr(error, "sqlstate", None) == "25006"
+    return isinstance(error, OSError) or is_fatal or is_standby or _is_closed(connection)
+
+
+def _is_closed(connection: "Connection") -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        # The pool has taken it back when it was lost.
+        return True
+
+
+def _cut(connection: "Connection") -> None:
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()

@@ -1,0 +1,115 @@
+"""
+Requests that give the database trouble, beside those of the example; only with a database.
+"""
+
+import asyncio
+from typing import Any
+
+from fastapi import Request
+
+from .chassis.fastapi import Router
+from .chassis.problem import Unavailable
+
+__all__ = ["router"]
+
+router = Router(prefix="/faults/database")
+
+TWICE = """
+INSERT INTO notes (id, text, written_at)
+SELECT id, '', now() FROM gen_random_uuid() id, generate_series(1, 2)
+"""
+
+
+def _database(request: Request) -> Any:
+    return request.app.state.resources.database
+
+
+@router.get("/sleep")
+async def sleep(request: Request, seconds: float) -> dict[str, bool]:
+    async with _database(request).connection() as connection:
+        await connection.execute("SELECT pg_sleep($1)", seconds)
+    return {}
+
+
+@router.get("/transaction")
+async def transaction(request: Request, seconds: float) -> dict[str, bool]:
+    """
+    Two statements of which the second may not come to its end.
+    """
+    async with _database(request).transaction() as connection:
+        await connection.execute(
+            "INSERT INTO notes VALUES (DEFAULT, gen_random_uuid(), 'x', now())"
+        )
+        await connection.execute("SELECT pg_sleep($1)", seconds)
+    return {}
+
+
+@router.get("/hold")
+async def hold(request: Request, seconds: float) -> dict[str, bool]:
+    """
+    A connection that its request keeps for itself.
+    """
+    async with _database(request).connection() as connection:
+        await connection.execute("SELECT 1")
+        await asyncio.sleep(seconds)
+    return {}
+
+
+@router.get("/lock")
+async def lock(request: Request, seconds: float) -> dict[str, bool]:
+    """
+    Keeps the table of notes from everyone else.
+    """
+    async with _database(request).transaction() as connection:
+        await connection.execute("LOCK notes")
+        await asyncio.sleep(seconds)
+    return {}
+
+
+@router.get("/show")
+async def show(request: Request) -> dict[str, str]:
+    """
+    The session's settings that limit it.
+    """
+    async with _database(request).connection() as connection:
+        rows = await connection.fetch(
+            "SELECT name, setting FROM pg_settings WHERE name ~ 'timeout$|^client_connection'"
+        )
+    return dict(rows)
+
+
+@router.get("/forget")
+async def forget(request: Request) -> dict[str, bool]:
+    """
+    Takes a limit away, and a lock, and keeps both.
+    """
+    async with _database(request).connection() as connection:
+        await connection.execute("SET statement_timeout = 0")
+        await connection.execute("SELECT pg_advisory_lock(1)")
+    return {}
+
+
+@router.get("/wrong/{kind}")
+async def wrong(request: Request, kind: str) -> dict[str, bool]:
+    """
+    Errors for which the database is not to blame.
+    """
+    statements: dict[str, tuple[Any, ...]] = {
+        "sql": ("SELECT nothing FROM nowhere",),
+        "type": ("SELECT $1::int", "text"),
+        "count": ("SELECT $1::int",),
+        "twice": (TWICE,),
+    }
+    async with _database(request).transaction() as connection:
+        if kind == "unavailable":
+            raise Unavailable("another service")
+        if kind == "bug":
+            raise RuntimeError("not about the database")
+        await connection.execute(*statements[kind])
+    return {}
+
+
+@router.get("/backend")
+async def backend(request: Request) -> dict[str, int]:
+    async with _database(request).connection() as connection:
+        return {"pid": await connection.fetchval("SELECT pg_backend_pid()")}

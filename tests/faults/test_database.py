@@ -1,0 +1,450 @@
+"""
+A database that fails in every way, and the service that needs it.
+"""
+
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faulty_postgresql import PostgreSQL
+from harness import wait_until
+from receivers import receiver
+
+Start = Callable[..., Any]
+Ask = Callable[..., Callable[[], Any]]
+
+# Shorter than the defaults and in the same order, so that the tests are; all rules hold.
+LIMITS = {
+    "request_deadline_seconds": 2,
+    "pool_checkout_seconds": 0.5,
+    "db_statement_seconds": 1.2,
+    "db_lock_seconds": 0.4,
+    "db_client_check_seconds": 0.5,
+    "pool_size_max": 5,
+}
+
+
+@pytest.fixture(name="answers", scope="module")
+def _answers() -> dict[str, Any]:
+    return {"database": "postgresql", "telemetry": ["sentry"]}
+
+
+@pytest.fixture(name="shared", scope="module")
+def _shared() -> Iterator[PostgreSQL]:
+    """
+    For tests that leave it as it was.
+    """
+    with PostgreSQL() as server:
+        yield server
+
+
+def migrate(project: Path, url: str) -> None:
+    """
+    Make the tables of the service.
+    """
+    command = [project / ".venv/bin/order-desk", "migrate", "up"]
+    subprocess.run(command, env={"APP_DATABASE_URL": url}, check=True, capture_output=True)
+
+
+@pytest.fixture(name="serve")
+def _serve(start: Start, project: Path) -> Start:
+    """
+    Start the service on a database with its tables.
+    """
+
+    def serve(database: PostgreSQL, **settings: Any) -> Any:
+        migrate(project, database.url)
+        return start(**LIMITS | {"database_url": database.url} | settings)
+
+    return serve
+
+
+def timed(ask: Callable[[], Any]) -> tuple[int, float]:
+    """
+    The status of an answer and the seconds it took.
+    """
+    begun = time.monotonic()
+    return ask().status, time.monotonic() - begun
+
+
+def at_once(service: Any, path: str, count: int) -> list[tuple[int, float]]:
+    """
+    Status and seconds of so many requests at the same time; raises what one of them raises.
+    """
+    answers: list[tuple[int, float]] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(timed(lambda: service.get(path))))
+        for _ in range(count)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return answers
+
+
+def metric(service: Any, name: str) -> float:
+    text = service.get("/metrics", admin=True).body.decode()
+    return sum(map(float, re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)))
+
+
+def check_log(service: Any) -> None:
+    """
+    An outage is told in few warnings, and nothing of it is a bug.
+    """
+    told = service.events("database_unavailable")
+    assert len(told) <= 2, told
+    assert [line for line in service.lines() if line["level"] in {"error", "critical"}] == []
+    assert "Traceback" not in service.stdout.read_text() + service.stderr.read_text()
+
+
+@pytest.mark.promise("T1", "H1", "H2", "D2", "M4")
+def test_frozen(serve: Start, postgresql: PostgreSQL) -> None:
+    """
+    Every request is answered by its deadline, those without a database as ever; probes answer;
+    nothing is left behind; the thawed database is used again at once; the tracker hears nothing.
+    """
+    with receiver() as tracker:
+        service = serve(postgresql, sentry_dsn=tracker.dsn)
+        assert {status for status, _ in at_once(service, "/v1/notes", 20)} == {200}
+        open_before = metric(service, "process_open_fds")
+        postgresql.freeze()
+        rounds = [at_once(service, "/v1/notes", 60)]
+        free, seconds = timed(lambda: service.get("/faults/ok"))
+        rounds.append(at_once(service, "/faults/database/transaction?seconds=0", 60))
+        rounds.append(at_once(service, "/v1/notes", 60))
+        live = [service.get("/livez", admin=True).status for _ in range(100)]
+        wait_until(lambda: service.get("/readyz", admin=True).json["status"] == "warn")
+        ready = service.get("/readyz", admin=True).status
+
+        for answers in rounds:
+            assert len(answers) == 60
+            assert {status for status, _ in answers} == {503}
+            assert max(seconds for _, seconds in answers) < 2.3
+        assert (free, seconds < 0.5) == (200, True)
+        assert set(live) == {200}
+        assert ready == 200
+        wait_until(lambda: metric(service, "app_database_waiting") == 0)
+        wait_until(lambda: metric(service, "process_open_fds") <= open_before + 1)
+        postgresql.thaw()
+        wait_until(lambda: service.get("/v1/notes").status == 200, seconds=5)
+        wait_until(lambda: service.get("/readyz", admin=True).json["status"] == "pass", seconds=5)
+        assert {status for status, _ in at_once(service, "/v1/notes", 20)} == {200}
+        assert postgresql.fetch("SELECT * FROM notes") == []
+        check_log(service)
+        assert metric(service, "app_database_failures_total") >= 180
+        assert service.stop() == 0
+        assert tracker.events == []
+
+
+@pytest.mark.promise("T1")
+def test_frozen_at_the_deadline(serve: Start, postgresql: PostgreSQL) -> None:
+    """
+    Where the deadline comes before every other limit, it is the one that holds: 504, and the
+    connections are cut, though a transaction was under way.
+    """
+    service = serve(postgresql, request_deadline_seconds=1.8)
+    path = "/faults/database/transaction?seconds=1"
+    service.get(path)
+    answers: list[tuple[int, float]] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(timed(lambda: service.get(path))))
+        for _ in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    asleep = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep($1)%'"
+    wait_until(lambda: len(postgresql.fetch(asleep)) == 5)
+    time.sleep(0.7)
+    postgresql.freeze()
+    for thread in threads:
+        thread.join(30)
+
+    assert {status for status, _ in answers} <= {503, 504}
+    assert max(seconds for _, seconds in answers) < 2.1
+    wait_until(lambda: metric(service, "app_database_connections_in_use") == 0, seconds=1)
+
+
+@pytest.mark.promise("L4")
+def test_stop_while_frozen(serve: Start, ask: Ask, postgresql: PostgreSQL) -> None:
+    """
+    SIGTERM with requests that hang on a frozen database: the process ends in time.
+    """
+    service = serve(postgresql, drain_seconds=0.5, grace_seconds=2, telemetry_flush_seconds=0.2)
+    assert service.get("/v1/notes").status == 200
+    postgresql.freeze()
+    pending = [ask(service, "/v1/notes") for _ in range(20)]
+    wait_until(lambda: metric(service, "app_requests_in_flight") >= 20)
+    begun = time.monotonic()
+
+    assert service.stop() == 0
+    assert time.monotonic() - begun < 0.5 + 2 + 0.2 + 1
+    assert {answer().status for answer in pending} == {503}
+
+
+@pytest.mark.promise("D2", "M4")
+def test_restart(serve: Start, postgresql: PostgreSQL) -> None:
+    """
+    Restarted under load, it serves again within 5 s; failures come only from the outage, are told
+    by one warning and not to the error tracker.
+    """
+    answers: list[tuple[float, int]] = []
+    stop = threading.Event()
+
+    with receiver() as tracker:
+        service = serve(postgresql, sentry_dsn=tracker.dsn)
+
+        def load() -> None:
+            while not stop.is_set():
+                status = service.get("/v1/notes").status
+                answers.append((time.monotonic(), status))
+
+        threads = [threading.Thread(target=load) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(answers) > 200)
+        begun = time.monotonic()
+        postgresql.restart()
+        back = time.monotonic()
+        wait_until(lambda: answers[-1][0] > back + 2 and answers[-1][1] == 200, seconds=10)
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+        failed = [at for at, status in answers if status != 200]
+        assert {status for _, status in answers} <= {200, 503}
+        assert all(begun <= at <= back + 1.5 for at in failed), (begun, back, failed[-1:])
+        assert len(service.events("database_unavailable")) == 1
+        check_log(service)
+        assert service.stop() == 0
+        assert tracker.events == []
+
+
+def test_killed(serve: Start, postgresql: PostgreSQL) -> None:
+    """
+    Killed for a while: 503 at once, a warning with the cause, and again 200 when it is back.
+    """
+    service = serve(postgresql)
+    assert service.get("/v1/notes").status == 200
+    postgresql.kill()
+
+    assert [answer[0] for answer in at_once(service, "/v1/notes", 20)] == [503] * 20
+    status, seconds = timed(lambda: service.get("/v1/notes"))
+    assert (status, seconds < 0.5) == (503, True)
+    wait_until(lambda: service.get("/readyz", admin=True).json["status"] == "warn")
+    assert service.is_ready()
+    postgresql.start()
+    wait_until(lambda: service.get("/v1/notes").status == 200, seconds=5)
+    check_log(service)
+
+
+@pytest.mark.promise("L1", "C9")
+@pytest.mark.parametrize("fault", ["absent", "frozen", "password", "database"])
+def test_not_there_at_start(
+    start: Start, project: Path, postgresql: PostgreSQL, fault: str
+) -> None:
+    """
+    Live but not ready, with one warning that says why; ready soon after it can be had, without a
+    restart.
+    """
+    migrate(project, postgresql.url)
+    url, named = postgresql.url, "Connect call failed"
+    if fault == "absent":
+        postgresql.kill()
+    elif fault == "frozen":
+        postgresql.freeze()
+        named = "TimeoutError"
+    elif fault == "password":
+        postgresql.execute("ALTER ROLE service PASSWORD 'another'")
+        named = "password authentication failed"
+    elif fault == "database":
+        url, named = postgresql.url_of_missing_database, 'database "missing" does not exist'
+    service = start(ready=False, **LIMITS | {"database_url": url})
+    changed = service.wait_for("check_changed", check="database")
+
+    assert named in changed["error"]
+    assert not changed["is_up"]
+    assert "secret" not in str(service.lines())
+    wait_until(lambda: service.get("/livez", admin=True).status == 200)
+    # Over several runs of the check.
+    threading.Event().wait(3)
+    assert service.get("/readyz", admin=True).status == 503
+    assert service.get("/v1/notes").status == 503
+    warnings = [line for line in service.lines() if line["level"] == "warning"]
+    told = [line["event"] for line in warnings if line.get("check") != "backing"]
+    # The second is of the request, not of the start.
+    assert [name for name in told if name != "request"] == ["check_changed", "database_unavailable"]
+    postgresql.start()
+    postgresql.thaw()
+    password = postgresql.url.split(":")[2].split("@")[0]
+    postgresql.execute(f"ALTER ROLE service PASSWORD '{password}'")
+    if fault == "database":
+        postgresql.execute("CREATE DATABASE missing OWNER service")
+    wait_until(service.is_ready, seconds=5)
+
+
+@pytest.mark.promise("D1")
+def test_session(serve: Start, shared: PostgreSQL) -> None:
+    """
+    The limits of the settings are in force on the service's own connections; what a request
+    changes in its session is undone.
+    """
+    service = serve(shared, pool_size_max=1, db_idle_in_transaction_seconds=7)
+    assert service.get("/faults/database/forget").status == 200
+    shown = service.get("/faults/database/show").json
+
+    assert shown["statement_timeout"] == "1200"
+    assert shown["lock_timeout"] == "400"
+    assert shown["idle_in_transaction_session_timeout"] == "7000"
+    assert shown["client_connection_check_interval"] == "500"
+    assert shared.fetch("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'") == []
+    assert shared.fetch("SELECT rolsuper FROM pg_roles WHERE rolname = 'service'") == [(False,)]
+
+
+@pytest.mark.promise("D4")
+def test_held_lock(serve: Start, ask: Ask, shared: PostgreSQL) -> None:
+    """
+    Requests that wait for a lock fail in time, keep their connections, and leave some to others.
+    """
+    limits = {"db_lock_seconds": 0.3, "pool_checkout_seconds": 0.7, "pool_size_max": 10}
+    service = serve(shared, **limits)
+    holder = ask(service, "/faults/database/lock?seconds=1.8")
+    locked = "SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted"
+    wait_until(lambda: shared.fetch(locked))
+    status, seconds = timed(lambda: service.get("/v1/notes"))
+    assert (status, seconds < 0.3 + 0.2) == (503, True)
+    backends = "SELECT pid FROM pg_stat_activity WHERE usename = 'service' ORDER BY 1"
+    before = shared.fetch(backends)
+    pending = [ask(service, "/v1/notes") for _ in range(20)]
+    wait_until(lambda: metric(service, "app_database_waiting") >= 10)
+    status, seconds = timed(lambda: service.get("/faults/database/show"))
+
+    assert (status, seconds < 0.7) == (200, True)
+    assert {answer().status for answer in pending} == {503}
+    assert {*before} <= {*shared.fetch(backends)}
+    assert holder().status == 200
+    assert service.get("/v1/notes").status == 200
+    check_log(service)
+    (told,) = service.events("database_unavailable")
+    assert "lock timeout" in told["cause"]
+
+
+def test_slow_statement(serve: Start, shared: PostgreSQL) -> None:
+    """
+    The database itself ends what takes too long, and its connection goes on.
+    """
+    service = serve(shared, pool_size_max=1)
+    pid = service.get("/faults/database/backend").json["pid"]
+    status, seconds = timed(lambda: service.get("/faults/database/sleep?seconds=5"))
+
+    assert (status, 1.1 < seconds < 1.5) == (503, True)
+    assert service.get("/faults/database/backend").json["pid"] == pid
+    assert "statement timeout" in service.wait_for("database_unavailable")["cause"]
+
+
+@pytest.mark.promise("D3")
+def test_no_orphans(serve: Start, ask: Ask, shared: PostgreSQL) -> None:
+    """
+    Killed in the middle of a query, the service leaves no backend behind.
+    """
+    service = serve(shared, db_statement_seconds=4, request_deadline_seconds=10)
+    ask(service, "/faults/database/sleep?seconds=3.9")
+    asleep = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep($1)%'"
+    wait_until(lambda: shared.fetch(asleep))
+    service.send_signal(signal.SIGKILL)
+
+    wait_until(lambda: not shared.fetch(asleep), seconds=1.5)
+
+
+@pytest.mark.promise("C9")
+def test_out_of_connections(serve: Start, start: Start) -> None:
+    """
+    A database that takes no more connections is unavailable, with its own words.
+    """
+    with PostgreSQL(max_connections=8, superuser_reserved_connections=3) as server:
+        first = serve(server)
+        hold = [
+            threading.Thread(target=first.get, args=["/faults/database/hold?seconds=1.9"])
+            for _ in range(5)
+        ]
+        for thread in hold:
+            thread.start()
+        wait_until(lambda: metric(first, "app_database_connections_in_use") == 5)
+        second = start(ready=False, **LIMITS | {"database_url": server.url})
+        told = second.wait_for("check_changed", check="database")
+        for thread in hold:
+            thread.join()
+
+        assert "too many clients" in told["error"] or "remaining connection slots" in told["error"]
+        assert first.get("/v1/notes").status == 200
+        assert first.stop() == 0
+        wait_until(second.is_ready, seconds=5)
+
+
+@pytest.mark.promise("T9")
+def test_too_many_wait(serve: Start, ask: Ask, shared: PostgreSQL) -> None:
+    """
+    Beyond a number of waiting requests the next one fails at once.
+    """
+    service = serve(shared, pool_size_max=1, pool_waiting_max=3)
+    pending = [ask(service, "/faults/database/hold?seconds=1") for _ in range(4)]
+    wait_until(lambda: metric(service, "app_database_waiting") == 3)
+    status, seconds = timed(lambda: service.get("/faults/database/show"))
+
+    assert (status, seconds < 0.3) == (503, True)
+    assert sorted(answer().status for answer in pending) == [200, 503, 503, 503]
+
+
+@pytest.mark.parametrize("kind", ["sql", "type", "count", "twice", "bug"])
+def test_bug_is_no_outage(serve: Start, shared: PostgreSQL, kind: str) -> None:
+    """
+    What the database refused, or never saw, is an error of ours, and costs no connection.
+    """
+    service = serve(shared, pool_size_max=1)
+    pid = service.get("/faults/database/backend").json["pid"]
+    status = service.get(f"/faults/database/wrong/{kind}").status
+
+    assert status == 500
+    assert service.get("/faults/database/backend").json["pid"] == pid
+    assert not service.events("database_unavailable")
+
+
+def test_other_outage_is_not_the_databases(serve: Start, shared: PostgreSQL) -> None:
+    """
+    Another service that fails while a connection is held says nothing of the database.
+    """
+    service = serve(shared, pool_size_max=1)
+    pid = service.get("/faults/database/backend").json["pid"]
+
+    assert service.get("/faults/database/wrong/unavailable").status == 503
+    assert service.get("/faults/database/backend").json["pid"] == pid
+    assert not service.events("database_unavailable")
+    assert metric(service, "app_database_failures_total") == 0
+
+
+def test_password_is_rotated(serve: Start, postgresql: PostgreSQL, tmp_path: Path) -> None:
+    """
+    A new password in the file is used for new connections, without a restart of the service.
+    """
+    file = tmp_path / "password"
+    file.write_text(postgresql.url.split(":")[2].split("@")[0] + "\n")
+    without = re.sub(r":[^:@]*@", "@", postgresql.url)
+    service = serve(postgresql, database_url=without, database_password_file=file)
+    assert service.get("/v1/notes").status == 200
+
+    postgresql.execute("ALTER ROLE service PASSWORD 'rotated'")
+    assert service.get("/v1/notes").status == 200
+    file.write_text("rotated\n")
+    postgresql.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'service'"
+    )
+    wait_until(lambda: service.get("/v1/notes").status == 200, seconds=5)
+    pid = service.get("/faults/database/backend").json["pid"]
+    assert postgresql.fetch("SELECT 1 FROM pg_stat_activity WHERE pid = $1", pid)
+    assert "rotated" not in service.stdout.read_text()
