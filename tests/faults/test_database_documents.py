@@ -2,15 +2,21 @@
 What the pages about the database show, done.
 """
 
+import contextlib
+import os
 import re
+import socket
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from faulty_postgresql import PostgreSQL
-from harness import ROOT, WITH_DATABASE
+from harness import ROOT, WITH_DATABASE, free_ports, wait_until
 
 HOW_TO = ROOT / "docs" / "how-to"
 PROBE = """
@@ -79,6 +85,111 @@ def test_question_is_the_example() -> None:
 
     assert len(shown) == 4
     assert all(line in seed for line in shown)
+
+
+@pytest.fixture(name="pooled")
+def _pooled(postgresql: PostgreSQL, project: Path, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """
+    The URL of a PgBouncer in a mode, before a database with the tables of the service.
+    """
+    command = [str(project / ".venv/bin/order-desk"), "migrate", "up"]
+    subprocess.run(command, env={"APP_DATABASE_URL": postgresql.url}, check=True)
+    parts, started = urlsplit(postgresql.url), []
+
+    def pooled(mode: str, ignored: str = "") -> str:
+        port, _ = free_ports()
+        folder = Path(tempfile.mkdtemp())
+        config = folder / "pgbouncer.ini"
+        config.write_text(
+            f"""
+[databases]
+app = host=127.0.0.1 port={parts.port} user={parts.username} password={parts.password}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = {mode}
+default_pool_size = 2
+ignore_startup_parameters = {ignored or "extra_float_digits"}
+"""
+        )
+        user: dict[str, Any] = {"user": "nobody"} if os.geteuid() == 0 else {}
+        folder.chmod(0o755)
+        with (tmp_path / "pgbouncer.log").open("wb") as log:
+            started.append(
+                subprocess.Popen(["pgbouncer", str(config)], stdout=log, stderr=log, **user)
+            )
+
+        def listens() -> bool:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port)).close()
+                return True
+            return False
+
+        wait_until(listens)
+        return f"postgresql://service:any@127.0.0.1:{port}/app"
+
+    yield pooled
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def ignored() -> str:
+    """
+    The line of the page.
+    """
+    text = (HOW_TO / "pooler.md").read_text()
+    (line,) = re.findall(r"^    ignore_startup_parameters = (.*)$", text, re.MULTILINE)
+    return str(line)
+
+
+@pytest.mark.promise("C9")
+def test_pooler_refuses(start: Callable[..., Any], pooled: Callable[..., str]) -> None:
+    """
+    A pooler that does not take the limits is told by its own words.
+    """
+    service = start(ready=False, database_url=pooled("session"))
+
+    told = service.wait_for("check_changed", check="database")["error"]
+    assert "unsupported startup parameter" in told
+
+
+def test_pooler_in_session_mode(
+    start: Callable[..., Any], pooled: Callable[..., str], postgresql: PostgreSQL
+) -> None:
+    """
+    With the line of the page and the limits of the role, it serves and the limits hold.
+    """
+    text = (HOW_TO / "pooler.md").read_text()
+    for statement in re.findall(r"^    (ALTER ROLE .*);$", text, re.MULTILINE):
+        postgresql.execute(statement)
+    service = start(database_url=pooled("session", ignored()), pool_size_max=2)
+
+    assert service.get("/v1/notes").status == 200
+    shown = service.get("/faults/database/show").json
+    assert shown["statement_timeout"] == "5000"
+    assert shown["client_connection_check_interval"] == "2000"
+
+
+def test_pooler_in_transaction_mode(start: Callable[..., Any], pooled: Callable[..., str]) -> None:
+    """
+    Prepared statements break, as the page says.
+    """
+    service = start(ready=False, database_url=pooled("transaction", ignored()))
+
+    def ask() -> list[int]:
+        with ThreadPoolExecutor(8) as pool:
+            return [one.status for one in pool.map(lambda _: service.get("/v1/notes"), range(40))]
+
+    wait_until(service.is_listening)
+    wait_until(lambda: 500 in ask())
+    assert re.search(r"prepared statement .{1,40} (already exists|does not exist)", log(service))
+
+
+def log(service: Any) -> str:
+    return str(service.stdout.read_text() + service.stderr.read_text())
 
 
 def test_limits_of_the_role(postgresql: PostgreSQL, project: Path) -> None:
