@@ -44,16 +44,6 @@ WAITING = Gauge("app_database_waiting", "Who waits for a connection.")
 log = get_logger()
 
 
-class _Connection(asyncpg.Connection):
-    """
-    Is cut when a statement is given up: asyncpg would ask the server, by a second connection, to
-    cancel it, which who is frozen does not, and the next one would wait for the answer.
-    """
-
-    def _cancel_current_command(self, *_: object) -> None:
-        asyncio.get_running_loop().call_soon(self.terminate)
-
-
 class Database:
     """
     A pool of connections; open it once, in `resources.py`.
@@ -193,7 +183,6 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 
     return {
         "dsn": url,
-        "connection_class": _Connection,
         "password": password,
         "timeout": settings.db_connect_seconds,
         "command_timeout": settings.db_statement_seconds + SLACK_SECONDS,
