@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import database
 import overload
 import requests
 import startup
@@ -53,7 +54,8 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path(__file__).parent, metavar="FOLDER")
     options = parser.parse_args()
     sections = [
-        module.section(module.run(quick=options.quick)) for module in (requests, startup, overload)
+        module.section(module.run(quick=options.quick))
+        for module in (requests, database, startup, overload)
     ]
     git = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(

@@ -26,7 +26,9 @@ LOAD_CORE, SERVER_CORE = (sorted(os.sched_getaffinity(0)) * 2)[:2]
 START_SECONDS = 30.0
 
 
-def make_project(base: Path, name: str, *, overlay: Mapping[str, Path] | None = None) -> Path:
+def make_project(
+    base: Path, name: str, *, overlay: Mapping[str, Path] | None = None, database: str = "none"
+) -> Path:
     """
     A service rendered from the working tree, installed as its image would install it, with the
     files of *overlay* laid over its package.
@@ -34,12 +36,14 @@ def make_project(base: Path, name: str, *, overlay: Mapping[str, Path] | None = 
     project = base / name
     copier = Path(sys.executable).parent / "copier"
     copy = [str(copier), "copy", "--quiet", "--defaults", "--vcs-ref", "HEAD"]
-    copy += ["--data", "service_name=subject", str(ROOT), str(project)]
+    copy += ["--data", "service_name=subject", "--data", f"database={database}"]
+    copy += [str(ROOT), str(project)]
     # The working tree may have changes; that is what is measured, and no reason to warn.
     subprocess.run(copy, env=os.environ | {"PYTHONWARNINGS": "ignore"}, check=True)
     for target, source in (overlay or {}).items():
         shutil.copy(source, project / "src" / "subject" / target)
-    shutil.copy(ROOT / "benchmarks" / "bare.py", project / "bare.py")
+    for bare in ("bare.py", "bare_database.py"):
+        shutil.copy(ROOT / "benchmarks" / bare, project / bare)
     version = _python_of_the_image()
     chosen = ["--python", version] if version else []
     newest = re.search(
@@ -143,17 +147,17 @@ def start(
     project: Path, what: str, *, core: int = SERVER_CORE, **settings: Any
 ) -> Iterator[Running]:
     """
-    Start a project's `service`, or the `bare` application on stock uvicorn; killed at the end.
+    Start a project's `service`, or a `bare` application on stock uvicorn; killed at the end.
     """
     port, admin_port = free_port(), free_port()
     bin_ = project / ".venv" / "bin"
     log = project / f"{what}-{port}.log"
     environment = {n: v for n, v in os.environ.items() if not n.upper().startswith("APP_")}
     command = [bin_ / "subject", "web"]
-    if what == "bare":
+    if what.startswith("bare"):
         options = ["--port", port, "--loop", "asyncio", "--http", "httptools", "--no-access-log"]
         options += ["--timeout-keep-alive", "75", "--log-level", "warning"]
-        command = [bin_ / "python", "-m", "uvicorn", "bare:app", *map(str, options)]
+        command = [bin_ / "python", "-m", "uvicorn", f"{what}:app", *map(str, options)]
     else:
         own = {"port": port, "admin_port": admin_port, **settings}
         own = {"drain_seconds": 0, "readiness_period_seconds": 0} | own

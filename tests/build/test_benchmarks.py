@@ -12,7 +12,7 @@ from harness import ROOT
 
 def test_benchmarks_write_numbers(tmp_path: Path) -> None:
     """
-    The one command measures requests, start-up and overload and writes the page with its plots.
+    The one command measures requests, database, start-up and overload, and writes the page.
     """
     command = [
         sys.executable,
@@ -27,7 +27,7 @@ def test_benchmarks_write_numbers(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     page = (tmp_path / "RESULTS.md").read_text()
     titles = re.findall(r"^## (.*)$", page, re.MULTILINE)
-    assert titles == ["CPU per request", "Start-up and memory", "Overload"]
+    assert titles == ["CPU per request", "PostgreSQL", "Start-up and memory", "Overload"]
     rows = re.findall(r"^\| .* \|$", page, re.MULTILINE)
     assert len([row for row in rows if re.search(r"\d\.\d\d", row)]) >= 4 + 4 + 2
     for plot in re.findall(r"\]\((results-\w+\.svg)\)", page):

@@ -2,15 +2,22 @@
 A database that fails in every way, and the service that needs it.
 """
 
+import contextlib
+import http.client
+import os
+import random
 import re
 import signal
+import statistics
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 from faulty_postgresql import PostgreSQL
 from harness import wait_until
@@ -27,6 +34,8 @@ LIMITS = {
     "db_lock_seconds": 0.4,
     "db_client_check_seconds": 0.5,
     "pool_size_max": 5,
+    # A machine that is busy with other tests is not what they are about.
+    "shed_lag_seconds": 1,
 }
 
 
@@ -48,7 +57,7 @@ def migrate(project: Path, url: str) -> None:
     """
     Make the tables of the service.
     """
-    command = [project / ".venv/bin/order-desk", "migrate", "up"]
+    command = [str(project / ".venv/bin/order-desk"), "migrate", "up"]
     subprocess.run(command, env={"APP_DATABASE_URL": url}, check=True, capture_output=True)
 
 
@@ -126,7 +135,7 @@ def test_frozen(serve: Start, postgresql: PostgreSQL) -> None:
         for answers in rounds:
             assert len(answers) == 60
             assert {status for status, _ in answers} == {503}
-            assert max(seconds for _, seconds in answers) < 2.3
+            assert max(seconds for _, seconds in answers) < 1.2 + 0.2 + 0.35
         assert (free, seconds < 0.5) == (200, True)
         assert set(live) == {200}
         assert ready == 200
@@ -144,14 +153,14 @@ def test_frozen(serve: Start, postgresql: PostgreSQL) -> None:
 
 
 @pytest.mark.promise("T1")
-def test_frozen_at_the_deadline(serve: Start, postgresql: PostgreSQL) -> None:
+def test_frozen_in_a_transaction(serve: Start, postgresql: PostgreSQL) -> None:
     """
-    Where the deadline comes before every other limit, it is the one that holds: 504, and the
-    connections are cut, though a transaction was under way.
+    Frozen in the middle of a transaction: its requests are answered by the limit of the statement,
+    not of its undoing too, and nothing of it is kept.
     """
-    service = serve(postgresql, request_deadline_seconds=1.8)
+    service = serve(postgresql)
     path = "/faults/database/transaction?seconds=1"
-    service.get(path)
+    assert service.get(path).status == 200
     answers: list[tuple[int, float]] = []
     threads = [
         threading.Thread(target=lambda: answers.append(timed(lambda: service.get(path))))
@@ -161,14 +170,28 @@ def test_frozen_at_the_deadline(serve: Start, postgresql: PostgreSQL) -> None:
         thread.start()
     asleep = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep($1)%'"
     wait_until(lambda: len(postgresql.fetch(asleep)) == 5)
-    time.sleep(0.7)
     postgresql.freeze()
     for thread in threads:
         thread.join(30)
 
-    assert {status for status, _ in answers} <= {503, 504}
-    assert max(seconds for _, seconds in answers) < 2.1
+    assert {status for status, _ in answers} == {503}
+    assert max(seconds for _, seconds in answers) < 1.2 + 0.2 + 0.35
     wait_until(lambda: metric(service, "app_database_connections_in_use") == 0, seconds=1)
+    postgresql.thaw()
+    assert len(postgresql.fetch("SELECT FROM notes")) == 1
+
+
+@pytest.mark.promise("T1")
+def test_frozen_while_held(serve: Start, ask: Ask, postgresql: PostgreSQL) -> None:
+    """
+    Frozen after all was done, when the connection is to be given back: what was done is answered.
+    """
+    service = serve(postgresql)
+    pending = ask(service, "/faults/database/hold?seconds=1")
+    wait_until(lambda: metric(service, "app_database_connections_in_use") >= 1)
+    postgresql.freeze()
+
+    assert pending().status == 200
 
 
 @pytest.mark.promise("L4")
@@ -448,3 +471,99 @@ def test_password_is_rotated(serve: Start, postgresql: PostgreSQL, tmp_path: Pat
     pid = service.get("/faults/database/backend").json["pid"]
     assert postgresql.fetch("SELECT 1 FROM pg_stat_activity WHERE pid = $1", pid)
     assert "rotated" not in service.stdout.read_text()
+
+
+@pytest.mark.promise("C9")
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("mysql://service:canary4711@127.0.0.1/app", "should match pattern"),
+        ("postgresql://service:canary4711@127.0.0.1", "should match pattern"),
+        ("postgresql://service:canary4711@127.0.0.1/app?sslmode=full", "sslmode must be one of"),
+        ("postgresql://u:canary4711@127.0.0.1/app?sslmode=verify-full", "needs sslrootcert=FILE"),
+        (
+            "postgresql://service:canary4711@127.0.0.1/app?sslmode=verify-full&sslrootcert=/no.crt",
+            "sslrootcert names '/no.crt', a file that can't be read",
+        ),
+    ],
+)
+def test_wrong_url(start: Start, url: str, told: str) -> None:
+    """
+    A URL that can't work ends the start with 78 and one line that says why, without its password.
+    """
+    service = start(ready=False, database_url=url)
+
+    assert service.process.wait(10) == 78
+    (line,) = (service.stdout.read_text() + service.stderr.read_text()).splitlines()
+    assert told in line
+    assert "APP_DATABASE_URL" in line
+    assert "canary" not in line
+
+
+def test_certificate(serve: Start, start: Start, tmp_path: Path) -> None:
+    """
+    With `verify-full` it connects to whom the named certificate vouches for, and to nobody else.
+    """
+    with PostgreSQL(tls=True) as server:
+        url = f"{server.url}?sslmode=verify-full&sslrootcert="
+        assert (
+            serve(server, database_url=f"{url}{server.certificate}").get("/v1/notes").status == 200
+        )
+        other = tmp_path / "other.crt"
+        other.write_bytes(Path(certifi.where()).read_bytes())
+        stranger = start(ready=False, **LIMITS | {"database_url": f"{url}{other}"})
+        changed = stranger.wait_for("check_changed", check="database")
+
+        assert not changed["is_up"]
+        assert "CERTIFICATE_VERIFY_FAILED" in changed["error"]
+
+
+@pytest.mark.promise("L5")
+@pytest.mark.alone
+def test_crash_only(serve: Start, postgresql: PostgreSQL) -> None:
+    """
+    Killed at random moments while notes are written, it loses and doubles none that it confirmed,
+    and starts as fast as ever.
+    """
+    kills = 50 if os.environ.get("FIVEWEEKS_NIGHTLY") else 12
+    written: list[str] = []
+    starts: dict[str, list[float]] = {"clean": [], "killed": []}
+    chance = random.Random(5)  # noqa: S311  # no secret
+    for number in range(kills):
+        for kind in ("clean", "killed"):
+            begun = time.monotonic()
+            service = serve(postgresql)
+            starts[kind].append(time.monotonic() - begun)
+            stop = threading.Event()
+
+            def write(service: Any = service, stop: Any = stop, number: int = number) -> None:
+                while not stop.is_set():
+                    text = f"{number} {uuid.uuid4()}"
+                    with contextlib.suppress(OSError, http.client.HTTPException):
+                        if service.post_json("/v1/notes", {"text": text}).status == 201:
+                            written.append(text)
+
+            threads = [threading.Thread(target=write) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            stop.wait(chance.uniform(0.05, 0.3))
+            if kind == "killed":
+                # The next start is a clean one, as this process ends in order.
+                stop.set()
+                for thread in threads:
+                    thread.join()
+                assert service.stop() == 0
+                continue
+            service.send_signal(signal.SIGKILL)
+            service.process.wait()
+            stop.set()
+            for thread in threads:
+                thread.join()
+    kept = [row["text"] for row in postgresql.fetch("SELECT text FROM notes")]
+
+    assert len(written) > kills
+    assert {*written} <= {*kept}
+    assert len({*kept}) == len(kept)
+    # The first ever is the slowest.
+    medians = {kind: statistics.median(times[1:]) for kind, times in starts.items()}
+    assert medians["killed"] / medians["clean"] <= 1.2, medians

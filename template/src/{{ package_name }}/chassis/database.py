@@ -4,6 +4,7 @@ PostgreSQL: connections with a limit on everything that waits.
 A connection whose state is in doubt is cut, not mended: whoever asks next gets a fresh one.
 """
 
+import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 from prometheus_client import Counter, Gauge
 
 from .deadline import remaining
@@ -21,9 +21,9 @@ from .problem import Unavailable
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
     Connection = PoolConnectionProxy[asyncpg.Record]
-else:
-    Connection = PoolConnectionProxy
 
 __all__ = ["Connection", "Database", "connection_options", "open_database"]
 
@@ -34,6 +34,8 @@ __all__ = ["Connection", "Database", "connection_options", "open_database"]
 EXPECTED = ("08", "25006", "25P03", "25P04", "28", "3D000", "40", "53", "55P03", "57", "58")
 # The database tells better what took too long; whoever is frozen tells nothing.
 SLACK_SECONDS = 0.2
+# Whoever got a place in time has so long to connect, at least.
+LEAST_SECONDS = 0.05
 # An outage is told so often, with the number of failures.
 TELL_SECONDS = 10
 FAILURES = Counter("app_database_failures", "Uses of the database that failed.", ["reason"])
@@ -49,6 +51,7 @@ class Database:
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", settings: Settings) -> None:
         self._pool, self._settings = pool, settings
+        self._slots = asyncio.Semaphore(settings.pool_size_max)
         self._waiting = self._failures = 0
         self._told = -math.inf
         IN_USE.set_function(lambda: pool.get_size() - pool.get_idle_size())
@@ -107,24 +110,35 @@ class Database:
                 await self._give_back(connection)
 
     async def _checkout(self) -> "Connection":
+        ends = time.monotonic() + min(self._settings.pool_checkout_seconds, remaining())
         if self._waiting >= self._settings.pool_waiting_max:
             raise TimeoutError("too many wait for a connection")
         self._waiting += 1
         try:
-            seconds = min(self._settings.pool_checkout_seconds, remaining())
-            return await self._pool.acquire(timeout=seconds)
+            async with asyncio.timeout_at(ends):
+                await self._slots.acquire()
         except TimeoutError as error:
             raise TimeoutError("no connection in time") from error
         finally:
             self._waiting -= 1
+        try:
+            # In its first moment asyncpg can't bear to be cancelled: better a bit late.
+            left = max(ends - time.monotonic(), LEAST_SECONDS)
+            return await self._pool.acquire(timeout=left)
+        except BaseException:
+            self._slots.release()
+            raise
 
     async def _give_back(self, connection: "Connection") -> None:
         """
         Undo what a statement changed in the session; what was done before is done, whatever comes.
         """
         seconds = min(self._settings.pool_checkout_seconds, remaining())
-        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            await self._pool.release(connection, timeout=seconds)
+        try:
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await self._pool.release(connection, timeout=seconds)
+        finally:
+            self._slots.release()
 
     def _tell(self, reason: str, cause: str) -> None:
         self._failures += 1

@@ -4,12 +4,14 @@ Settings: typed values of the environment, one field per variable, the docstring
 A service subclasses `Settings` and adds its own; `environment.load` reads them.
 """
 
+import os
 import re
 from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, ValidationError
-from pydantic.functional_validators import BeforeValidator, field_validator
+from pydantic.functional_validators import AfterValidator, BeforeValidator, field_validator
 from pydantic.networks import IPvAnyAddress, IPvAnyNetwork
 from pydantic.types import DirectoryPath, FilePath, Secret
 from pydantic_core import from_json
@@ -25,9 +27,28 @@ WORDS = {"array": "JSON array", "boolean": "true/false", "object": "JSON object"
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 _DSN = r"^https?://\w+@[^/?#\s@]+(/[^?#\s]*)?/\d+$"
-_DATABASE = r"^postgres(ql)?://[^\s]+$"
+_DATABASE = r"^postgres(ql)?://[^/?#\s]+/[^/?#\s]+(\?[^#\s]*)?$"
+_TLS = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 _URL = r"^https?://[^/?#\s@]+(/[^?#\s]*)?$"
 _AnyCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
+
+
+def _check_tls(url: str) -> str:
+    """
+    Raises ValueError where the driver would find out only when it connects.
+    """
+    told = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+    if (mode := told.get("sslmode", "prefer")) not in _TLS:
+        raise ValueError(f"sslmode must be one of {', '.join(sorted(_TLS))}, got {mode!r}")
+    if mode.startswith("verify") and "sslrootcert" not in told:
+        raise ValueError(f"sslmode={mode} needs sslrootcert=FILE, with whom to trust")
+    for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
+        if name in told and not os.access(told[name], os.R_OK):
+            raise ValueError(f"{name} names {told[name]!r}, a file that can't be read")
+    return url
+
+
+_DatabaseUrl = Annotated[str, Field(pattern=_DATABASE), AfterValidator(_check_tls)]
 
 
 class Settings(BaseSettings):
@@ -99,8 +120,8 @@ class Settings(BaseSettings):
     """Most calls at once to one service; a further one fails at once."""
     out_body_max_bytes: Annotated[int, Field(ge=0)] = 1_048_576
     """A larger answer of another service is an error."""
-    database_url: Secret[Annotated[str, Field(pattern=_DATABASE)]] | None = None
-    """PostgreSQL: postgresql://USER:PASSWORD@HOST:PORT/NAME?sslmode=verify-full; only with one."""
+    database_url: Secret[_DatabaseUrl] | None = None
+    """PostgreSQL: postgresql://USER:PASSWORD@HOST/NAME?sslmode=verify-full&sslrootcert=FILE."""
     database_password_file: FilePath | None = None
     """File with the password, read at each connect; the one in the URL does not count then."""
     pool_size_max: Annotated[int, Field(ge=1, le=1000)] = 10
