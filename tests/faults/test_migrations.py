@@ -352,7 +352,7 @@ def test_statement_limit(migrate: Migrate, add: Add) -> None:
     assert states(migrate("status"))["0002_slow"] == "missing"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 def test_stopped(
     migrate: Migrate, add: Add, postgresql: PostgreSQL, number: signal.Signals
 ) -> None:
