@@ -4,7 +4,6 @@ Steps of the database's schema: forward, back, and everything that is in their w
 
 import asyncio
 import os
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -147,10 +146,8 @@ def test_how_to(migrate: Migrate, add: Add, postgresql: PostgreSQL) -> None:
     The step that the how-to shows goes forward and back.
     """
     shown = (ROOT / "docs" / "how-to" / "migrations.md").read_text()
-    (step,) = re.findall(
-        r"(?:^ {8}.*\n|^\n(?=\n? {8}))+", shown.partition("\n\n    ")[2], re.MULTILINE
-    )
-    add("0002_author").write_text("from alembic import op\n\n" + dedent(step))
+    step = shown.partition("docstrings:\n")[2].partition("Then:")[0]
+    add("0002_author").write_text(dedent(step))
 
     assert migrate("up").events("migration_applied", step="0002_author")
     assert "author" in columns(postgresql)
