@@ -156,7 +156,10 @@ def test_killed_in_front_of_the_commit(
         $$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$
         """
     )
-    postgresql.execute("CREATE TRIGGER wait AFTER INSERT ON notes EXECUTE FUNCTION wait()")
+    # The note is written, the answer is about to be.
+    postgresql.execute(
+        "CREATE TRIGGER wait AFTER UPDATE ON idempotency_keys EXECUTE FUNCTION wait()"
+    )
     headers = {"content-type": "application/json", "idempotency-key": KEY}
     body = json.dumps({"text": "once"})
     service = serve(db_client_check_seconds=0.5)
@@ -169,7 +172,7 @@ def test_killed_in_front_of_the_commit(
     assert isinstance(lost(), OSError)
     wait_until(lambda: not postgresql.fetch(sleeping))
     assert (count(postgresql), count(postgresql, "idempotency_keys")) == (0, 0)
-    postgresql.execute("DROP TRIGGER wait ON notes")
+    postgresql.execute("DROP TRIGGER wait ON idempotency_keys")
     assert write(serve(), "once").status == 201
     assert count(postgresql) == 1
 

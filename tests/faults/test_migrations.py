@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from textwrap import indent
+from textwrap import dedent, indent
 from typing import Any
 
 import asyncpg
 import pytest
 from faulty_postgresql import PostgreSQL
-from harness import wait_until
+from harness import ROOT, wait_until
 
 STEP = '''"""
 Made by a test.
@@ -139,6 +139,25 @@ def test_forward_and_back(migrate: Migrate, postgresql: PostgreSQL) -> None:
     assert states(migrate("status")) == {"0001_notes": "missing"}
     assert migrate("up").process.returncode == 0
     assert "notes" in tables(postgresql)
+
+
+def test_how_to(migrate: Migrate, add: Add, postgresql: PostgreSQL) -> None:
+    """
+    The step that the how-to shows goes forward and back.
+    """
+    shown = (ROOT / "docs" / "how-to" / "migrations.md").read_text()
+    step = shown.partition("docstrings:\n")[2].partition("Then:")[0]
+    add("0002_author").write_text(dedent(step))
+
+    assert migrate("up").events("migration_applied", step="0002_author")
+    assert "author" in columns(postgresql)
+    assert migrate("down", "1", "--yes-remove", "0").process.returncode == 0
+    assert "author" not in columns(postgresql)
+
+
+def columns(postgresql: PostgreSQL) -> set[str]:
+    query = "SELECT column_name FROM information_schema.columns WHERE table_name = 'notes'"
+    return {row["column_name"] for row in postgresql.fetch(query)}
 
 
 def test_dry_run(migrate: Migrate, postgresql: PostgreSQL) -> None:
@@ -352,7 +371,7 @@ def test_statement_limit(migrate: Migrate, add: Add) -> None:
     assert states(migrate("status"))["0002_slow"] == "missing"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 def test_stopped(
     migrate: Migrate, add: Add, postgresql: PostgreSQL, number: signal.Signals
 ) -> None:

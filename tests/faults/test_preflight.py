@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from faulty_postgresql import PostgreSQL
-from harness import wait_until
+from harness import ROOT, wait_until
 
 Preflight = Callable[..., tuple[int, dict[str, str]]]
 
@@ -71,6 +71,21 @@ def test_all_is_well(preflight: Preflight) -> None:
     assert found["connections"].endswith("* (replicas 2 + surge 1) = 30 of at most 97")
     assert found["database"].startswith("pass PostgreSQL ")
     assert {*found} >= {"clock", "configuration", "role", "session", "session limits", "tls"}
+
+
+def test_how_to(preflight: Preflight) -> None:
+    """
+    What the how-to shows is what is printed without migrations; its table has all the names.
+    """
+    page = (ROOT / "docs" / "how-to" / "preflight.md").read_text()
+    shown = dict(re.findall(r"^    (?:pass|fail)  ([^:]+): (.*)$", page, re.MULTILINE))
+
+    _, found = preflight()
+
+    assert {*found} == {*shown}
+    for name in ("connections", "migrations", "role", "session", "session limits", "tls"):
+        assert found[name][5:] == shown[name]
+    assert {*found} - {"configuration"} <= {*re.findall(r"^\| `(.*?)` \|", page, re.MULTILINE)}
 
 
 def test_everything_is_named(preflight: Preflight, postgresql: PostgreSQL) -> None:

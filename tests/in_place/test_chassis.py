@@ -12,7 +12,7 @@ import tokenize
 from pathlib import Path
 
 import pytest
-from harness import PACKAGE, ROOT, WITHOUT_DATABASE, modules
+from harness import PACKAGE, ROOT, WITH_DATABASE, WITHOUT_DATABASE, modules
 
 DEMO = ROOT / "tests" / "in_place" / "demo_service"
 CHASSIS = PACKAGE / "chassis"
@@ -74,6 +74,16 @@ def test_newcomer_reads_little() -> None:
     files = ["routes.py", "resources.py", "settings.py", "web.py"]
 
     assert sum(code_lines(DEMO / name) for name in files) <= 100
+
+
+def test_newcomer_reads_little_with_a_database() -> None:
+    """
+    And thirty more where the example lies in a table.
+    """
+    files = [WITH_DATABASE / "routes.py", WITH_DATABASE / "resources.py"]
+    files += [PACKAGE / "settings.py", PACKAGE / "web.py"]
+
+    assert sum(code_lines(path) for path in files) <= 130
 
 
 def test_chassis_imports_nothing_outside_itself() -> None:

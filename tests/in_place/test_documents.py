@@ -11,7 +11,7 @@ import pytest
 from demo_service.__main__ import doc
 from demo_service.chassis.exits import Exit
 from demo_service.chassis.settings import Settings
-from harness import PACKAGE, ROOT, TEMPLATE, WITHOUT_DATABASE, modules
+from harness import PACKAGE, ROOT, TEMPLATE, WITH_DATABASE, WITHOUT_DATABASE, modules
 from ownership import OWNERS
 
 CODE = "\n".join(path.read_text() for path in modules())
@@ -126,6 +126,20 @@ def test_code_about_jobs_is_the_example() -> None:
 
     assert len(lines) == 2
     assert {*lines} <= {*(WITHOUT_DATABASE / "tasks.py").read_text().splitlines()}
+
+
+def test_code_about_repeated_requests_is_the_example() -> None:
+    """
+    What the how-to shows of an operation is in the seed, line by line.
+    """
+    page = (DOCS / "how-to" / "idempotency.md").read_text()
+    shown = page.partition("in the same transaction:")[2].partition("with `key")[0]
+    lines = [line.strip() for line in shown.splitlines() if line.strip()]
+
+    assert len(lines) == 5
+    assert {*lines} <= {
+        line.strip() for line in (WITH_DATABASE / "routes.py").read_text().splitlines()
+    }
 
 
 @pytest.mark.promise("C4")

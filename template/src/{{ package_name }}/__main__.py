@@ -429,8 +429,10 @@ def _tell(level: str, event: str, **fields: object) -> None:
     """
     stream = sys.stdout if level == "info" else sys.stderr
     if stream.isatty():
-        told = (f"{name}={value}" for name, value in fields.items() if name != "sql")
-        print(f"{event:<20}", *told, fields.get("sql", ""), file=stream)
+        told = [f"{name}={value}" for name, value in fields.items() if name != "sql"]
+        print(
+            f"{event:<20}", *told, *[f"\n{fields['sql']}"] if "sql" in fields else (), file=stream
+        )
         return
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     head = {"timestamp": now, "level": level, "event": event}

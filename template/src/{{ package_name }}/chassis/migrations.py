@@ -239,9 +239,6 @@ def _apply(connection: "Connection", step: Step) -> None:
     try:
         with Operations.context(context):
             context.run_migrations()
-    except Exception:
-        connection.rollback()
-        raise
     finally:
         step.run.migration_fn = function
 

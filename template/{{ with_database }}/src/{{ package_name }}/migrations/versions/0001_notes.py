@@ -19,7 +19,7 @@ def upgrade() -> None:
             id uuid NOT NULL UNIQUE,
             text text NOT NULL,
             written_at timestamptz NOT NULL
-        );
+        )
         """
     )
     op.execute(
@@ -29,7 +29,7 @@ def upgrade() -> None:
             request bytea NOT NULL,
             answer bytea,
             written_at timestamptz NOT NULL DEFAULT now()
-        );
+        )
         """
     )
     op.execute("CREATE INDEX idempotency_keys_by_age ON idempotency_keys (written_at)")

@@ -1,0 +1,106 @@
+"""
+The database: its migrations, and what preflight says of it.
+"""
+
+import json
+import secrets
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from postgresql import execute
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(name="empty_url")
+def _empty_url(environment: dict[str, str]) -> Iterator[str]:
+    """
+    The database as if nothing was in it: a schema of its own.
+    """
+    url, name = environment["APP_DATABASE_URL"], f"empty_{secrets.token_hex(8)}"
+    execute(url, f"CREATE SCHEMA {name}")
+    yield f"{url}{'&' if urlsplit(url).query else '?'}search_path={name}"
+    execute(url, f"DROP SCHEMA {name} CASCADE")
+
+
+def events(ended: subprocess.CompletedProcess[str], name: str) -> list[dict[str, object]]:
+    """
+    The events of this name that a command wrote.
+    """
+    lines = [json.loads(line) for line in (ended.stdout + ended.stderr).splitlines()]
+    return [line for line in lines if line["event"] == name]
+
+
+@pytest.mark.promise("D5")
+def test_migrations_are_applied(run: Run) -> None:
+    """
+    All that this release has are applied, and to apply them again changes nothing.
+    """
+    states = {line["state"] for line in events(run("migrate", "status"), "migration")}
+    again = run("migrate", "up")
+
+    assert states <= {"applied"}
+    assert again.returncode == 0, again.stderr
+    assert events(again, "migrated")[0]["steps"] == 0
+
+
+@pytest.mark.promise("D5")
+def test_forward_and_back(run: Run, empty_url: str) -> None:
+    """
+    Every step goes forward, back as far as it can, and forward again.
+    """
+    forward = run("migrate", "up", database_url=empty_url)
+    steps = len(events(forward, "migration_applied"))
+    back = run("migrate", "down", str(steps), "--yes-remove", "0", database_url=empty_url)
+    again = run("migrate", "up", database_url=empty_url)
+
+    assert forward.returncode == again.returncode == 0, forward.stderr + again.stderr
+    # A step without downgrade() is a floor.
+    assert back.returncode == 0 or "has no downgrade()" in back.stderr, back.stderr
+
+
+@pytest.mark.promise("L1")
+def test_lacking_migrations(run: Run, start: Any, empty_url: str) -> None:
+    """
+    Without its migrations a service lives, but is not ready; it becomes so when they come.
+    """
+    service = start(ready=False, database_url=empty_url)
+    service.wait_for("check_changed", check="database", is_up=False)
+    before = [service.get(path, admin=True).status for path in ("/livez", "/readyz")]
+
+    refused = run("preflight", database_url=empty_url)
+    run("migrate", "up", database_url=empty_url)
+    service.wait_until_ready()
+
+    assert before == [200, 503]
+    assert refused.returncode == 69
+    assert "run `migrate up`" in refused.stdout
+
+
+def test_preflight_passes(run: Run) -> None:
+    """
+    Nothing is in the way of serving.
+    """
+    ended = run("preflight")
+
+    assert ended.returncode == 0, ended.stdout
+    assert "pass  migrations: " in ended.stdout
+
+
+@pytest.mark.promise("C9")
+def test_wrong_password_is_explained(run: Run, environment: dict[str, str]) -> None:
+    """
+    A database that refuses is one event with cause and action, and 69.
+    """
+    parts = urlsplit(environment["APP_DATABASE_URL"])
+    place = parts.netloc.rpartition("@")[2]
+    wrong = parts._replace(netloc=f"{parts.username}:wrong@{place}").geturl()
+
+    ended = run("migrate", "up", database_url=wrong)
+
+    assert ended.returncode == 69
+    (event,) = events(ended, "database_unavailable")
+    assert event["action"]
