@@ -3,6 +3,8 @@ A worker under faults: killed, frozen, stopped, fed with poison.
 """
 
 import json
+import os
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -133,9 +135,8 @@ def test_wedged_worker(queue: Queue) -> None:
     A worker whose event loop does not come back dies, and its message is handled by another.
     """
     number = queue.put(block=60)
-    first = queue.worker(
-        watchdog_seconds=2, message_deadline_seconds=1.5, request_deadline_seconds=1
-    )
+    settings = {"watchdog_seconds": 2, "message_deadline_seconds": 1.5}
+    first = queue.worker(**settings, request_deadline_seconds=1, ready=False)
     wait_until(lambda: began([first], number))
     second = queue.worker(message_deadline_seconds=1)
 
@@ -181,7 +182,8 @@ def test_message_that_kills_its_worker(queue: Queue) -> None:
 
     kills = 0
     while not queue.rows("dead_at IS NOT NULL"):
-        worker = queue.worker(message_stall_seconds=2, message_attempts=4)
+        assert kills < 8
+        worker = queue.worker(message_attempts=4, ready=False)
         wait_until(
             lambda worker=worker: (
                 worker.process.poll() is not None or queue.rows("dead_at IS NOT NULL")
@@ -196,6 +198,45 @@ def test_message_that_kills_its_worker(queue: Queue) -> None:
     assert "4 workers ended" in queue.rows()[0]["error"]
     assert queue.effects() == sorted(str(one) for one in range(len(neighbours)))
     assert worker.events("message", message_id=poison, outcome="dead", reason="killed")
+
+
+@pytest.mark.promise("L5")
+def test_crash_only(queue: Queue) -> None:
+    """
+    Workers are killed at random moments under load: what was enqueued has its effect, and once.
+    """
+    kills = 50 if os.environ.get("FIVEWEEKS_NIGHTLY") else 12
+    settings = {"message_attempts": 100, "message_concurrency": 4}
+    workers = [queue.worker(**settings) for _ in range(2)]
+    put = 0
+    for kill in range(kills):
+        for _ in range(20):
+            seconds = random.uniform(0, 0.2)  # noqa: S311
+            queue.put(sleep=seconds, effect=f"{put:06}", is_once=True)
+            put += 1
+        moment = time.monotonic() + random.uniform(0, 0.3)  # noqa: S311
+        wait_until(lambda moment=moment: time.monotonic() > moment)
+        workers[kill % 2].process.kill()
+        workers[kill % 2] = queue.worker(**settings)
+    queue.wait_until_empty(seconds=60)
+
+    assert queue.effects() == [f"{number:06}" for number in range(put)]
+    assert all(worker.stop() == 0 for worker in workers)
+
+
+def test_once(queue: Queue) -> None:
+    """
+    Who has lost its message to another worker can't have its effect.
+    """
+    number = queue.put(sleep=2, effect="done", is_once=True)
+    worker = queue.worker()
+    wait_until(lambda: began([worker], number))
+
+    queue.postgresql.execute("UPDATE messages SET lease = gen_random_uuid()")
+    wait_until(lambda: worker.events("message", message_id=number))
+
+    assert queue.effects() == []
+    assert len(queue.rows("lease IS NOT NULL")) == 1
 
 
 @pytest.mark.promise("J6")
