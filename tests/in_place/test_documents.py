@@ -11,7 +11,7 @@ import pytest
 from demo_service.__main__ import doc
 from demo_service.chassis.exits import Exit
 from demo_service.chassis.settings import Settings
-from harness import PACKAGE, ROOT, TEMPLATE, WITHOUT_DATABASE, modules
+from harness import PACKAGE, ROOT, TEMPLATE, WITH_DATABASE, WITHOUT_DATABASE, modules
 from ownership import OWNERS
 
 CODE = "\n".join(path.read_text() for path in modules())
@@ -114,6 +114,19 @@ def test_code_about_other_services_is_the_example() -> None:
     for line in [*lines, *re.findall(r"`(from .*?)`", shown)]:
         # In the example the URL has a name of its own.
         assert line.replace("settings.announce_url", "url") in seed
+
+
+def test_code_about_messages_is_the_example() -> None:
+    """
+    What the how-to shows of enqueuing and handling is in the seed, line by line.
+    """
+    text = (DOCS / "how-to" / "worker.md").read_text().partition("What the function ends")[0]
+    lines = re.findall(r"^ {4,8}(\S.*)$", text, re.MULTILINE)
+    seed = (WITH_DATABASE / "handlers.py").read_text()
+
+    assert len(lines) == 6
+    for line in lines:
+        assert line in seed or "resources.database.transaction" in line or line.startswith("...")
 
 
 @pytest.mark.promise("C4")
