@@ -245,7 +245,7 @@ def test_drain(queue: Queue) -> None:
     After SIGTERM nothing is begun; what runs ends, or is put back at once; the process ends with 0.
     """
     short, long = queue.put(sleep=1, effect="short"), queue.put(sleep=60)
-    worker = queue.worker(grace_seconds=3, message_deadline_seconds=3, request_deadline_seconds=3)
+    worker = queue.worker(grace_seconds=3, request_deadline_seconds=3)
     wait_until(lambda: began([worker], long) and began([worker], short))
 
     worker.send_signal(signal.SIGTERM)
@@ -257,7 +257,8 @@ def test_drain(queue: Queue) -> None:
     assert not began([worker], late)
     put_back, waiting = queue.rows()
     assert (put_back["id"], waiting["id"]) == (long, late)
-    assert put_back["lease"] is None
+    assert (put_back["lease"], put_back["failures"]) == (None, 0)
+    assert worker.events("message", message_id=long, outcome="requeued", reason="grace")
 
 
 @pytest.mark.promise("J6")
@@ -266,15 +267,14 @@ def test_what_outlasts_the_grace_is_put_back(queue: Queue) -> None:
     A handler that swallows its cancellation, too, holds neither the process nor its message.
     """
     number = queue.put(swallow=60)
-    settings = {"grace_seconds": 1.5, "message_deadline_seconds": 1.5}
-    worker = queue.worker(**settings, request_deadline_seconds=1)
+    worker = queue.worker(grace_seconds=1.5, request_deadline_seconds=1)
     wait_until(lambda: began([worker], number))
 
     worker.send_signal(signal.SIGTERM)
     assert worker.process.wait(6) == 0
 
     (row,) = queue.rows()
-    assert row["lease"] is None
+    assert (row["lease"], row["failures"]) == (None, 0)
     assert not worker.events("crash")
 
 

@@ -91,9 +91,6 @@ RULES = (
         "who waited for a connection must still get an answer",
         "database",
     ),
-    Rule(
-        "message_deadline_seconds <= grace_seconds", "what is handled ends while it stops", "worker"
-    ),
     Rule("heartbeat_seconds * 2 < message_stall_seconds", "one lost beat is no death", "worker"),
     Rule(
         "heartbeat_seconds + pool_checkout_seconds * 2 + db_statement_seconds * 2"
