@@ -118,8 +118,8 @@ def test_live_message_is_not_handled_twice(queue: Queue) -> None:
     A handler that takes longer than the stall limit keeps its message, and so does its neighbour,
     also while the event loop is blocked.
     """
-    number, neighbour = queue.put(block=5), queue.put(sleep=7)
-    first = queue.worker()
+    number, neighbour = queue.put(block=6), queue.put(sleep=7)
+    first = queue.worker(ready=False)
     wait_until(lambda: began([first], number) and began([first], neighbour))
     second = queue.worker()
 
