@@ -38,7 +38,7 @@ def measure(*, rounds: int, count: int, restarts: int) -> dict[str, Any]:
         contextlib.ExitStack() as stack,
     ):
         os.environ["DATABASE_URL"] = server.url
-        project = subjects.make_project(Path(temporary), "subject", database="postgresql")
+        project = subjects.make_project(Path(temporary), "subject", "database=postgresql")
         command = [str(project / ".venv" / "bin" / "subject"), "migrate", "up"]
         subprocess.run(
             command, env={"APP_DATABASE_URL": server.url}, check=True, capture_output=True

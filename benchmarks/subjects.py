@@ -27,16 +27,17 @@ START_SECONDS = 30.0
 
 
 def make_project(
-    base: Path, name: str, *, overlay: Mapping[str, Path] | None = None, database: str = "none"
+    base: Path, name: str, *answers: str, overlay: Mapping[str, Path] | None = None
 ) -> Path:
     """
     A service rendered from the working tree, installed as its image would install it, with the
-    files of *overlay* laid over its package.
+    files of *overlay* laid over its package; an answer is like `database=postgresql`.
     """
     project = base / name
     copier = Path(sys.executable).parent / "copier"
     copy = [str(copier), "copy", "--quiet", "--defaults", "--vcs-ref", "HEAD"]
-    copy += ["--data", "service_name=subject", "--data", f"database={database}"]
+    for answer in ("service_name=subject", *answers):
+        copy += ["--data", answer]
     copy += [str(ROOT), str(project)]
     # The working tree may have changes; that is what is measured, and no reason to warn.
     subprocess.run(copy, env=os.environ | {"PYTHONWARNINGS": "ignore"}, check=True)

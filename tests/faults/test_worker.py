@@ -3,6 +3,8 @@ A worker under faults: killed, frozen, stopped, fed with poison.
 """
 
 import json
+import os
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -116,8 +118,8 @@ def test_live_message_is_not_handled_twice(queue: Queue) -> None:
     A handler that takes longer than the stall limit keeps its message, and so does its neighbour,
     also while the event loop is blocked.
     """
-    number, neighbour = queue.put(block=5), queue.put(sleep=7)
-    first = queue.worker()
+    number, neighbour = queue.put(block=6), queue.put(sleep=7)
+    first = queue.worker(ready=False)
     wait_until(lambda: began([first], number) and began([first], neighbour))
     second = queue.worker()
 
@@ -133,9 +135,8 @@ def test_wedged_worker(queue: Queue) -> None:
     A worker whose event loop does not come back dies, and its message is handled by another.
     """
     number = queue.put(block=60)
-    first = queue.worker(
-        watchdog_seconds=2, message_deadline_seconds=1.5, request_deadline_seconds=1
-    )
+    settings = {"watchdog_seconds": 2, "message_deadline_seconds": 1.5}
+    first = queue.worker(**settings, request_deadline_seconds=1, ready=False)
     wait_until(lambda: began([first], number))
     second = queue.worker(message_deadline_seconds=1)
 
@@ -181,7 +182,8 @@ def test_message_that_kills_its_worker(queue: Queue) -> None:
 
     kills = 0
     while not queue.rows("dead_at IS NOT NULL"):
-        worker = queue.worker(message_stall_seconds=2, message_attempts=4)
+        assert kills < 8
+        worker = queue.worker(message_attempts=4, ready=False)
         wait_until(
             lambda worker=worker: (
                 worker.process.poll() is not None or queue.rows("dead_at IS NOT NULL")
@@ -198,13 +200,52 @@ def test_message_that_kills_its_worker(queue: Queue) -> None:
     assert worker.events("message", message_id=poison, outcome="dead", reason="killed")
 
 
+@pytest.mark.promise("L5")
+def test_crash_only(queue: Queue) -> None:
+    """
+    Workers are killed at random moments under load: what was enqueued has its effect, and once.
+    """
+    kills = 50 if os.environ.get("FIVEWEEKS_NIGHTLY") else 12
+    settings = {"message_attempts": 100, "message_concurrency": 4}
+    workers = [queue.worker(**settings) for _ in range(2)]
+    put = 0
+    for kill in range(kills):
+        for _ in range(20):
+            seconds = random.uniform(0, 0.2)  # noqa: S311
+            queue.put(sleep=seconds, effect=f"{put:06}", is_once=True)
+            put += 1
+        moment = time.monotonic() + random.uniform(0, 0.3)  # noqa: S311
+        wait_until(lambda moment=moment: time.monotonic() > moment)
+        workers[kill % 2].process.kill()
+        workers[kill % 2] = queue.worker(**settings)
+    queue.wait_until_empty(seconds=60)
+
+    assert queue.effects() == [f"{number:06}" for number in range(put)]
+    assert all(worker.stop() == 0 for worker in workers)
+
+
+def test_once(queue: Queue) -> None:
+    """
+    Who has lost its message to another worker can't have its effect.
+    """
+    number = queue.put(sleep=2, effect="done", is_once=True)
+    worker = queue.worker()
+    wait_until(lambda: began([worker], number))
+
+    queue.postgresql.execute("UPDATE messages SET lease = gen_random_uuid()")
+    wait_until(lambda: worker.events("message", message_id=number))
+
+    assert queue.effects() == []
+    assert len(queue.rows("lease IS NOT NULL")) == 1
+
+
 @pytest.mark.promise("J6")
 def test_drain(queue: Queue) -> None:
     """
     After SIGTERM nothing is begun; what runs ends, or is put back at once; the process ends with 0.
     """
     short, long = queue.put(sleep=1, effect="short"), queue.put(sleep=60)
-    worker = queue.worker(grace_seconds=3, message_deadline_seconds=3, request_deadline_seconds=3)
+    worker = queue.worker(grace_seconds=3, request_deadline_seconds=3)
     wait_until(lambda: began([worker], long) and began([worker], short))
 
     worker.send_signal(signal.SIGTERM)
@@ -216,7 +257,8 @@ def test_drain(queue: Queue) -> None:
     assert not began([worker], late)
     put_back, waiting = queue.rows()
     assert (put_back["id"], waiting["id"]) == (long, late)
-    assert put_back["lease"] is None
+    assert (put_back["lease"], put_back["failures"]) == (None, 0)
+    assert worker.events("message", message_id=long, outcome="requeued", reason="grace")
 
 
 @pytest.mark.promise("J6")
@@ -225,15 +267,14 @@ def test_what_outlasts_the_grace_is_put_back(queue: Queue) -> None:
     A handler that swallows its cancellation, too, holds neither the process nor its message.
     """
     number = queue.put(swallow=60)
-    settings = {"grace_seconds": 1.5, "message_deadline_seconds": 1.5}
-    worker = queue.worker(**settings, request_deadline_seconds=1)
+    worker = queue.worker(grace_seconds=1.5, request_deadline_seconds=1)
     wait_until(lambda: began([worker], number))
 
     worker.send_signal(signal.SIGTERM)
     assert worker.process.wait(6) == 0
 
     (row,) = queue.rows()
-    assert row["lease"] is None
+    assert (row["lease"], row["failures"]) == (None, 0)
     assert not worker.events("crash")
 
 

@@ -142,6 +142,19 @@ def test_code_about_repeated_requests_is_the_example() -> None:
     }
 
 
+def test_code_about_messages_is_the_example() -> None:
+    """
+    What the how-to shows of enqueuing and handling is in the seed, line by line.
+    """
+    text = (DOCS / "how-to" / "worker.md").read_text().partition("What the function ends")[0]
+    lines = re.findall(r"^ {4,8}(\S.*)$", text, re.MULTILINE)
+    seed = (WITH_DATABASE / "handlers.py").read_text()
+
+    assert len(lines) == 6
+    for line in lines:
+        assert line in seed or "resources.database.transaction" in line or line.startswith("...")
+
+
 @pytest.mark.promise("C4")
 def test_numbers_of_haproxy_are_the_defaults() -> None:
     """

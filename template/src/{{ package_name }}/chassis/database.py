@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 from prometheus_client import Counter, Gauge
 
 from .deadline import remaining
@@ -21,9 +22,9 @@ from .problem import Unavailable
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
-
     Connection = PoolConnectionProxy[asyncpg.Record]
+else:
+    Connection = PoolConnectionProxy
 
 __all__ = ["Connection", "Database", "connection_options", "open_database"]
 

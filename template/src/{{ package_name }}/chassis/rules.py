@@ -96,9 +96,6 @@ RULES = (
         "who waits for a lock must be told so",
         "migrations",
     ),
-    Rule(
-        "message_deadline_seconds <= grace_seconds", "what is handled ends while it stops", "worker"
-    ),
     Rule("heartbeat_seconds * 2 < message_stall_seconds", "one lost beat is no death", "worker"),
     Rule(
         "heartbeat_seconds + pool_checkout_seconds * 2 + db_statement_seconds * 2"
