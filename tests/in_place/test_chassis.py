@@ -18,19 +18,19 @@ DEMO = ROOT / "tests" / "in_place" / "demo_service"
 CHASSIS = PACKAGE / "chassis"
 
 # docs/decisions/chassis.md: for a web service. What only some answers bring has its own budget.
-CHASSIS_LINES = 2_000
+CHASSIS_LINES = 2_015
 CHOSEN = {
     "sentry.py": 45,
     "opentelemetry.py": 65,
-    "database.py": 135,
-    "migrations.py": 220,
-    "preflight.py": 130,
+    "database.py": 146,
+    "migrations.py": 215,
+    "preflight.py": 122,
     "idempotency.py": 50,
-    "job.py": 160,
-    "lock.py": 40,
-    "worker.py": 340,
-    "queue.py": 60,
-    "dead.py": 65,
+    "job.py": 157,
+    "lock.py": 39,
+    "worker.py": 334,
+    "queue.py": 57,
+    "dead.py": 62,
 }
 
 
