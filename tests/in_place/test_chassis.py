@@ -19,7 +19,7 @@ CHASSIS = PACKAGE / "chassis"
 
 # docs/decisions/chassis.md: for a web service. What only some answers bring has its own budget.
 CHASSIS_LINES = 2_000
-CHOSEN = {"sentry.py": 45, "opentelemetry.py": 65, "database.py": 142, "migrations.py": 50}
+CHOSEN = {"sentry.py": 45, "opentelemetry.py": 65, "database.py": 145, "migrations.py": 50}
 
 
 def code_lines(path: Path) -> int:
