@@ -55,8 +55,6 @@ class Database:
         self._slots = asyncio.Semaphore(settings.pool_size_max)
         self._waiting = self._failures = 0
         self._told = -math.inf
-        IN_USE.set_function(lambda: pool.get_size() - pool.get_idle_size())
-        WAITING.set_function(lambda: self._waiting)
 
     def connection(self) -> AbstractAsyncContextManager["Connection"]:
         """
@@ -95,6 +93,7 @@ class Database:
         connection = None
         try:
             connection = await self._checkout()
+            IN_USE.inc()
             yield connection
         except BaseException as error:
             # Where it is cancelled, its statement may still run.
@@ -108,6 +107,7 @@ class Database:
             raise Unavailable(f"database: {reason}: {cause}") from error
         finally:
             if connection:
+                IN_USE.dec()
                 await self._give_back(connection)
 
     async def _checkout(self) -> "Connection":
@@ -115,6 +115,7 @@ class Database:
         if self._waiting >= self._settings.pool_waiting_max:
             raise TimeoutError("too many wait for a connection")
         self._waiting += 1
+        WAITING.inc()
         try:
             async with asyncio.timeout_at(ends):
                 await self._slots.acquire()
@@ -122,6 +123,7 @@ class Database:
             raise TimeoutError("no connection in time") from error
         finally:
             self._waiting -= 1
+            WAITING.dec()
         try:
             # In its first moment asyncpg can't bear to be cancelled: better a bit late.
             left = max(ends - time.monotonic(), LEAST_SECONDS)

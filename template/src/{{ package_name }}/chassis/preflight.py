@@ -5,6 +5,7 @@ What must be right between this service and its database before it serves, each 
 import math
 import time
 from collections.abc import AsyncIterator
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -99,15 +100,19 @@ def _connections(settings: Settings, facts: Any, processes: int) -> Finding:
     most = facts["most"] - facts["reserved"]
     most = min([most, *(n for n in (facts["rolconnlimit"], facts["datconnlimit"]) if n >= 0)])
     count = settings.replicas + settings.surge
-    needed = settings.pool_size_max * processes * count
+    # A worker has some for its queue, too.
+    own = 3 if find_spec(".worker", __package__) else 0
+    needed = (settings.pool_size_max * processes + own) * count
+    each = f"pool_size_max {settings.pool_size_max} * {processes} process types"
+    each = f"({each} + {own} of the queue)" if own else each
     told = (
-        f"pool_size_max {settings.pool_size_max} * {processes} process types * (replicas"
-        f" {settings.replicas} + surge {settings.surge}) = {needed} of at most {most}"
+        f"{each} * (replicas {settings.replicas} + surge {settings.surge})"
+        f" = {needed} of at most {most}"
     )
     if needed <= most:
         return Finding("connections", Exit.OK, told)
-    fits = most // (processes * count)
-    told += f": try APP_POOL_SIZE_MAX={fits}" if fits else ": raise max_connections"
+    fits = (most // count - own) // processes
+    told += f": try APP_POOL_SIZE_MAX={fits}" if fits > 0 else ": raise max_connections"
     return Finding("connections", Exit.CONFIGURATION, told)
 
 
