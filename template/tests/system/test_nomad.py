@@ -60,7 +60,8 @@ def kind(job: str) -> str:
     """
     The process type that a job runs.
     """
-    return re.findall(r'^    task "(web|worker|job)"', job, re.MULTILINE)[0]
+    found: list[str] = re.findall(r'^    task "(web|worker|job)"', job, re.MULTILINE)
+    return found[0]
 
 
 def numbers(job: str, given: str) -> dict[str, tuple[str | None, str]]:

@@ -18,7 +18,7 @@ def test_drain(start: Any, smoke: tuple[str, str, int]) -> None:
     then it ends with 0.
     """
     method, path, status = smoke
-    service = start(drain_seconds=1, grace_seconds=10)
+    service = start(drain_seconds=1)
 
     began = time.monotonic()
     service.send_signal(signal.SIGTERM)
@@ -39,7 +39,7 @@ def test_kept_connection_is_closed(start: Any, smoke: tuple[str, str, int]) -> N
     A client that keeps its connection without using it is cut off, and does not keep the process.
     """
     method, path, _ = smoke
-    service = start(drain_seconds=1, grace_seconds=10)
+    service = start(drain_seconds=1)
 
     idle = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
     with contextlib.closing(idle):
