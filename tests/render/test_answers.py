@@ -53,6 +53,7 @@ WRONG = [
     ("owner", "payments\n", "without @"),
     ("processes", [], "at least one"),
     ("processes", ["cron"], "Invalid choice"),
+    ("database", "sqlite", "Invalid choice"),
     ("telemetry", ["datadog"], "Invalid choice"),
     ("python_version", "3.10", "Invalid choice"),
     ("ci", "jenkins", "Invalid choice"),
@@ -82,6 +83,24 @@ def test_wrong_answer(tmp_path: Path, name: str, value: object, told: str) -> No
 
     assert told in str(raised.value)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("processes", [["worker"], ["web", "worker", "job"]])
+def test_worker_needs_a_database(tmp_path: Path, processes: list[str]) -> None:
+    """
+    A worker without a database is refused with the reason; unasked, it has one.
+    """
+    folder, told = tmp_path / "service", {"defaults": True, "quiet": True, "vcs_ref": "HEAD"}
+
+    with pytest.raises(ValueError, match="its queue is a table there"):
+        copier.run_copy(
+            str(ROOT), folder, data={"processes": processes, "database": "none"}, **told
+        )
+    assert not folder.exists()
+    copier.run_copy(str(ROOT), folder, data={"processes": processes}, **told)
+
+    answers = yaml.safe_load((folder / ".copier-answers.yml").read_text())
+    assert answers["database"] == "postgresql"
 
 
 @pytest.mark.parametrize(
@@ -223,6 +242,42 @@ def test_telemetry_can_be_chosen_later(
     assert "<<<<" not in merged
     assert {path.name for path in project.rglob("*.py")} == before
     assert toml.read_text() == text
+
+
+def test_database_can_be_chosen_later(
+    tmp_path: Path, git: Callable[..., str], template_copy: Path
+) -> None:
+    """
+    `copier update --data database=postgresql` and `--data processes=…` bring what is ours of them,
+    and their seeds once; the seeds that were there stay the team's. Unchosen, what is ours goes,
+    and the next update brings no seed again.
+    """
+    project = tmp_path / "order-desk"
+    copier.run_copy(str(template_copy), project, defaults=True, quiet=True, vcs_ref="HEAD")
+    package = project / "src" / "order_desk"
+    (package / "resources.py").write_text("# mine\n")
+    git("init", "--quiet", cwd=project)
+
+    def update(*told: str) -> set[str]:
+        git("add", "--all", cwd=project)
+        git("commit", "--quiet", "--allow-empty", "--message", "mine", cwd=project)
+        ended = run_copier("update", "--defaults", "--vcs-ref", "HEAD", *told, project)
+        assert ended.returncode == 0, ended.stderr
+        assert "<<<<<<<" not in git("diff", cwd=project)
+        return {str(path.relative_to(package)) for path in package.rglob("*.py")}
+
+    before = update()
+    chosen = update("--data", "database=postgresql", "--data", "processes=[web,job]")
+    (package / "notes.py").unlink()
+    after = update()
+    dropped = update("--data", "database=none", "--data", "processes=[web]")
+
+    ours = {"chassis/database.py", "chassis/migrations.py"}
+    assert ours | {"notes.py", "migrations/versions/0001_notes.py"} <= chosen - before
+    assert "asyncpg" not in (project / "pyproject.toml").read_text()
+    assert after == chosen - {"notes.py"}
+    assert not ours & dropped
+    assert (package / "resources.py").read_text() == "# mine\n"
 
 
 def ask_less(template: Path, git: Callable[..., str]) -> None:

@@ -74,20 +74,120 @@ def test_valid(render: Render, answers: dict[str, Any]) -> None:
 
     made = [*make(folder / "base"), *make(folder / "overlays" / "production")]
 
-    assert len(made) == 5 + 7
+    # For each process type, for the database, and what is everybody's; the overlay adds two.
+    counts = {"web": 5, "worker": 4, "job": 4}
+    base = sum(counts[kind] for kind in answers["processes"]) + (answers["database"] != "none")
+    assert len(made) == base + base + 2
     for document in made:
         for version in VERSIONS:
             kubernetes_validate.validate(document, version, strict=True)
 
 
-def test_only_the_name_matters() -> None:
+def test_little_else_matters() -> None:
     """
-    Of all answers the manifests hold the service's name alone.
+    Of all answers the manifests hold the service's name, process types and database alone.
     """
     paths = (TEMPLATE / "deploy" / "kubernetes").rglob("*.jinja")
     texts = "".join(path.read_text() for path in paths)
 
-    assert {*re.findall(r"\{[{%#].*?[}%#]\}", texts)} == {"{{ service_name }}"}
+    found = " ".join(re.findall(r"\{[{%#](.*?)[}%#]\}", texts))
+    names = {*re.findall(r"[a-z_]+", re.sub(r"'[^']*'", "", found))}
+    assert names - {"if", "else", "endif", "in"} == {
+        *("service_name", "job_name"),
+        *("processes", "database"),
+    }
+
+
+WHOLE = {"deploy": ["kubernetes"], "processes": ["web", "worker", "job"], "database": "postgresql"}
+
+
+@pytest.fixture(name="whole", scope="session")
+def _whole(render: Render) -> dict[str, Any]:
+    """
+    What production gets with every process type and a database.
+    """
+    made = make(render(**WHOLE) / "deploy" / "kubernetes" / "overlays" / "production")
+    return {f"{each['kind']}/{each['metadata']['name']}": each for each in made}
+
+
+def pods(documents: dict[str, Any]) -> dict[str, Any]:
+    """
+    The pods that controllers make, by their component.
+    """
+    specs = [
+        each["spec"].get("jobTemplate", each)["spec"]["template"]
+        for each in documents.values()
+        if each["kind"] in {"Deployment", "CronJob"}
+    ]
+    return {each["metadata"]["labels"]["app.kubernetes.io/component"]: each for each in specs}
+
+
+def test_every_pod_is_restricted(whole: dict[str, Any]) -> None:
+    """
+    Whatever the process type: the `restricted` Pod Security Standard, no token, nothing writable
+    but the backups of jobs, memory limited, and the reason of a failed start in its description.
+    """
+    found = pods(whole)
+
+    assert found.keys() == {"web", "worker", "job"}
+    for kind, pod in found.items():
+        spec = pod["spec"]
+        containers = [*spec["containers"], *spec["initContainers"]]
+        assert [each["args"][0] for each in containers] == [kind, "migrate"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["automountServiceAccountToken"] is spec["enableServiceLinks"] is False
+        for each in containers:
+            assert each["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert each["resources"]["limits"] == {"memory": "256Mi"}
+            assert each["terminationMessagePolicy"] == "FallbackToLogsOnError"
+            assert each["image"] == "registry.example.com/order-desk:0.1.0"
+            writable = [one["name"] for one in each["volumeMounts"] if not one.get("readOnly")]
+            assert writable == (["backups"] if each["name"] == "job" else [])
+        account = whole[f"ServiceAccount/{spec['serviceAccountName']}"]
+        assert account["automountServiceAccountToken"] is False
+
+
+def test_database_can_be_reached(whole: dict[str, Any]) -> None:
+    """
+    Every pod may call PostgreSQL and names, and nobody but who watches calls worker or job.
+    """
+    reach = whole["NetworkPolicy/order-desk-database"]["spec"]
+    worker = whole["NetworkPolicy/order-desk-worker"]["spec"]
+    job = whole["NetworkPolicy/order-desk-job"]["spec"]
+    chosen = reach["podSelector"]["matchLabels"].items()
+
+    assert all(pod["metadata"]["labels"].items() >= chosen for pod in pods(whole).values())
+    assert reach["egress"] == [{"ports": [{"port": 5432, "protocol": "TCP"}]}]
+    assert [rule["ports"][0]["port"] for rule in worker["ingress"]] == [8001]
+    assert worker["policyTypes"] == job["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in job
+
+
+def test_job_ends(whole: dict[str, Any]) -> None:
+    """
+    One run at a time, by UTC; wrong usage and configuration are not tried again, being told to stop
+    or meeting another run is no failure, and all tries together have a limit.
+    """
+    cron = whole["CronJob/order-desk-backup"]["spec"]
+    run = cron["jobTemplate"]["spec"]
+    rules = run["podFailurePolicy"]["rules"]
+
+    assert (cron["concurrencyPolicy"], cron["timeZone"]) == ("Forbid", "Etc/UTC")
+    assert cron["startingDeadlineSeconds"] + run["activeDeadlineSeconds"] < 86400
+    assert [(rule["action"], rule.get("onExitCodes", {}).get("values")) for rule in rules] == [
+        ("FailJob", [64, 78]),
+        ("Ignore", [75]),
+        ("Ignore", None),
+    ]
+    assert run["template"]["spec"]["restartPolicy"] == "Never"
+    assert run["ttlSecondsAfterFinished"] > 0
+    claim = run["template"]["spec"]["volumes"][1]["persistentVolumeClaim"]["claimName"]
+    assert f"PersistentVolumeClaim/{claim}" in whole
 
 
 def test_selectors_find_the_pods(documents: dict[str, Any], deployment: Any, pod: Any) -> None:

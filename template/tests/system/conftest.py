@@ -312,6 +312,11 @@ def _compare(values: Values) -> Compare:
     return compare
 
 
+@pytest.fixture(name="span", scope="session")
+def _span() -> Callable[[str], float]:
+    return seconds
+
+
 @pytest.fixture(name="interval", scope="session")
 def _interval() -> Callable[[str], float]:
     return shortest_interval

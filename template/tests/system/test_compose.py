@@ -10,53 +10,70 @@ from typing import Any
 import pytest
 import yaml
 
-PATH = Path(__file__).parents[2] / "compose.yaml"
+PROJECT = Path(__file__).parents[2]
+PATH = PROJECT / "compose.yaml"
+HAS_DATABASE = any(PROJECT.glob("src/*/chassis/database.py"))
 
 
-@pytest.fixture(name="web", scope="session")
-def _web() -> dict[str, Any]:
+Services = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(name="services", scope="session")
+def _services() -> Services:
     """
-    The service; what is interpolated has its default.
+    Those that run a process type of ours; what is interpolated has its default.
     """
     text = re.sub(r"\$\{\w+:?-([^}]*)\}", r"\1", PATH.read_text())
-    web: dict[str, Any] = yaml.safe_load(text)["services"]["web"]
-    return web
+    services: Services = yaml.safe_load(text)["services"]
+    return {kind: services[kind] for kind in ("web", "worker", "job") if kind in services}
 
 
 @pytest.mark.promise("C4")
-def test_one_truth(web: dict[str, Any], compare: Callable[..., None]) -> None:
+def test_one_truth(services: Services, compare: Callable[..., None]) -> None:
     """
-    Grace period and an own health check carry the numbers of the settings.
+    Grace period, an own health check and replicas carry the numbers of the settings.
     """
-    grace, check = web.get("stop_grace_period", "10s"), web.get("healthcheck", {})
-    said = {"services.web.stop_grace_period": (grace, "APP_PLATFORM_GRACE_SECONDS")}
-    if "interval" in check:
-        said["services.web.healthcheck.interval"] = (
-            check["interval"],
-            "APP_LIVENESS_PERIOD_SECONDS",
+    for kind, service in services.items():
+        signal = service.get("stop_signal", "SIGTERM")
+
+        assert signal == "SIGTERM", (
+            f"compose.yaml: stop_signal is {signal}, and only SIGTERM drains"
         )
-    if "retries" in check:
-        said["services.web.healthcheck.retries"] = (check["retries"], "APP_LIVENESS_FAILURES")
+        compare(PATH, dict(variables(service)), dict(numbers(kind, service)))
 
-    signal = web.get("stop_signal", "SIGTERM")
-    assert signal == "SIGTERM", f"compose.yaml: stop_signal is {signal}, and only SIGTERM drains"
-    compare(PATH, dict(variables(web)), said)
+
+def numbers(kind: str, service: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, str]]]:
+    """
+    Where a number stands, what it is or what compose takes without it, and its setting.
+    """
+    key, check = f"services.{kind}", service.get("healthcheck", {})
+    grace = service.get("stop_grace_period", "10s")
+    yield f"{key}.stop_grace_period", (grace, "APP_PLATFORM_GRACE_SECONDS")
+    if "interval" in check:
+        yield f"{key}.healthcheck.interval", (check["interval"], "APP_LIVENESS_PERIOD_SECONDS")
+    if "retries" in check:
+        yield f"{key}.healthcheck.retries", (check["retries"], "APP_LIVENESS_FAILURES")
+    # What the connections to the database are counted by.
+    if HAS_DATABASE and kind != "job":
+        replicas = service.get("deploy", {}).get("replicas", service.get("scale", 1))
+        yield f"{key}.deploy.replicas", (replicas, "APP_REPLICAS")
 
 
 @pytest.mark.promise("C4")
-def test_ports_are_served(web: dict[str, Any], values: Callable[..., dict[str, str]]) -> None:
+def test_ports_are_served(services: Services, values: Callable[..., dict[str, str]]) -> None:
     """
     What is published leads to a port of the service; behind a proxy of compose nothing need be.
     """
-    settings = values(PATH, dict(variables(web)))
-    served = settings["APP_PORT"], settings["APP_ADMIN_PORT"]
+    for kind, service in services.items():
+        settings = values(PATH, dict(variables(service)))
+        served = settings["APP_PORT"], settings["APP_ADMIN_PORT"]
 
-    wrong = sorted({*targets(web.get("ports", []))} - {*served})
+        wrong = sorted({*targets(service.get("ports", []))} - {*served})
 
-    assert not wrong, (
-        f"compose.yaml: services.web.ports lead to {', '.join(wrong)}, "
-        f"but APP_PORT is {served[0]} and APP_ADMIN_PORT is {served[1]}"
-    )
+        assert not wrong, (
+            f"compose.yaml: services.{kind}.ports lead to {', '.join(wrong)}, "
+            f"but APP_PORT is {served[0]} and APP_ADMIN_PORT is {served[1]}"
+        )
 
 
 def targets(ports: list[Any]) -> Iterator[str]:
@@ -69,12 +86,12 @@ def targets(ports: list[Any]) -> Iterator[str]:
         yield from str(target).partition("/")[0].split("-")
 
 
-def variables(web: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+def variables(service: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     """
     The settings, those of `env_file` first, since `environment` wins; with None for a value that
     is not known here: interpolated without a default.
     """
-    files, environment = web.get("env_file", []), web.get("environment") or {}
+    files, environment = service.get("env_file", []), service.get("environment") or {}
     pairs: list[tuple[str, Any]] = []
     for each in [files] if isinstance(files, str) else files:
         path = PATH.parent / (each["path"] if isinstance(each, dict) else each)
