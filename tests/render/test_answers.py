@@ -90,7 +90,8 @@ def test_worker_needs_a_database(tmp_path: Path, processes: list[str]) -> None:
     """
     A worker without a database is refused with the reason; unasked, it has one.
     """
-    folder, told = tmp_path / "service", {"defaults": True, "quiet": True, "vcs_ref": "HEAD"}
+    folder = tmp_path / "service"
+    told: dict[str, Any] = {"defaults": True, "quiet": True, "vcs_ref": "HEAD"}
 
     with pytest.raises(ValueError, match="its queue is a table there"):
         copier.run_copy(
