@@ -140,11 +140,11 @@ EDITS = {
     ),
     "replicas": Edit(
         more="replicas: [{name: order-desk-web, count: 1}]",
-        told="1 replica in production: have two at least",
+        told="1 web replica in production: have two at least",
     ),
     "scaled": Edit(
         base=("targetPort: http\n", f"targetPort: http\n{SCALED}"),
-        told="1 replica in production: have two at least",
+        told="1 web replica in production: have two at least",
     ),
     "misspelt": Edit(
         settings="APP_GRACE_SECOND=40",

@@ -2,24 +2,27 @@
 Generated projects, built: their own tests, their wheel, and a real process that answers HTTP.
 """
 
+import contextlib
 import os
 import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from harness import ROOT
+from postgresql import database, server
 
 from questions import QUESTIONS, pairwise
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 # The questions whose answers change what runs.
 RUNNING = {
-    name: QUESTIONS[name] for name in ("service_name", "description", "processes", "telemetry")
+    name: QUESTIONS[name]
+    for name in ("service_name", "description", "processes", "database", "telemetry")
 }
 Copy = Callable[..., Path]
 Uv = Callable[..., subprocess.CompletedProcess[str]]
@@ -42,24 +45,42 @@ def find_python(version: str) -> str:
     pytest.skip(message)
 
 
+@pytest.fixture(name="admin", scope="module")
+def _admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """
+    A PostgreSQL for all projects of this module.
+    """
+    with server(tmp_path_factory.mktemp("postgresql")) as url:
+        yield url
+
+
 @pytest.mark.parametrize(
     "answers", list(pairwise(RUNNING)), ids=lambda answers: answers["service_name"]
 )
 def test_boots_and_answers(
-    copy: Copy, start_in: Callable[..., Any], answers: dict[str, Any]
+    copy: Copy, start_in: Callable[..., Any], admin: str, answers: dict[str, Any]
 ) -> None:
     """
-    Whatever was answered, the service starts as a process, answers HTTP and stops with 0.
+    Whatever was answered, each process type starts, does its work and stops with 0.
     """
-    project = copy(**answers)
-
-    service = start_in(project)
-    written = service.post_json("/v1/notes", {"text": "Five weeks."})
-
-    assert written.status == 201
-    assert service.get(f"/v1/notes/{written.json['id']}").json == written.json
-    assert service.lines()[0]["service"] == answers["service_name"]
-    assert service.stop() == 0
+    project, settings = copy(**answers), dict[str, Any]()
+    with contextlib.ExitStack() as stack:
+        if answers["database"] == "postgresql":
+            settings["database_url"] = stack.enter_context(database(admin))
+            migrated = start_in(project, "migrate", "up", ready=False, **settings)
+            assert migrated.process.wait(60) == 0, migrated.stderr.read_text()
+        for kind in answers["processes"]:
+            if kind == "job":
+                listed = start_in(project, "job", "--list", ready=False, **settings)
+                assert listed.process.wait(60) == 0, listed.stderr.read_text()
+                continue
+            service = start_in(project, kind, **settings)
+            assert service.lines()[0]["service"] == answers["service_name"]
+            if kind == "web":
+                written = service.post_json("/v1/notes", {"text": "Five weeks."})
+                assert written.status == 201
+                assert service.get(f"/v1/notes/{written.json['id']}").json == written.json
+            assert service.stop() == 0
 
 
 def test_note_is_kept_whoever_hears_of_it(copy: Copy, start_in: Callable[..., Any]) -> None:
@@ -97,12 +118,40 @@ def test_own_tests(copy: Copy, uv: Uv, version: str) -> None:
     assert (project / ".venv" / "bin" / f"python{version}").exists()
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"processes": processes, "database": database}
+        for processes in QUESTIONS["processes"]
+        for database in QUESTIONS["database"]
+        if not ("worker" in processes and database == "none")
+    ],
+    ids=lambda answers: "-".join([*answers["processes"], answers["database"]]),
+)
+def test_own_tests_of_each(copy: Copy, answers: dict[str, Any]) -> None:
+    """
+    They pass for whatever process types and database; the nightly run tries each, a change those
+    that have least in common.
+    """
+    few = [["worker"], ["job"]]
+    if not os.environ.get("FIVEWEEKS_NIGHTLY") and answers["processes"] not in few:
+        pytest.skip("nightly")
+    project = copy(**answers)
+
+    ended = subprocess.run(
+        [".venv/bin/pytest", "-q"], cwd=project, capture_output=True, text=True, check=False
+    )
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
 @pytest.mark.parametrize("resolution", ["lowest-direct", "highest"])
 def test_own_tests_otherwise(copy: Copy, uv: Uv, resolution: str) -> None:
     """
     They pass too with all that can be chosen, and with the oldest releases that the bounds admit.
     """
-    project = copy(sync=False, **{name: QUESTIONS[name][-1] for name in ("deploy", "telemetry")})
+    chosen = ("deploy", "telemetry", "processes", "database")
+    project = copy(sync=False, **{name: QUESTIONS[name][-1] for name in chosen})
     uv("sync", "--quiet", cwd=project, UV_RESOLUTION=resolution)
 
     ended = subprocess.run(
@@ -291,8 +340,10 @@ def test_newcomer(copy: Copy, uv: Uv, start_in: Callable[..., Any]) -> None:
     package = project / "src" / "order_desk"
 
     uv("add", "--quiet", "humanize", cwd=project)
-    (package / "domain.py").unlink()
+    for name in ("announcer", "domain", "memory"):
+        (package / f"{name}.py").unlink()
     (project / "tests" / "test_notes.py").unlink()
+    edit(package / "web.py", ", checks=resources.checks", "")
     (package / "routes.py").write_text(ENDPOINT.lstrip())
     (project / "tests" / "test_greeting.py").write_text(TEST.lstrip())
     (package / "resources.py").write_text(RESOURCES.lstrip())
