@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import ROOT, clean, free_ports, wait_until
+from harness import ROOT, WITHOUT_DATABASE, clean, free_ports, wait_until
 
 
 @pytest.fixture(name="clone", scope="module")
@@ -133,7 +133,7 @@ def test_the_endpoint_of_the_tutorial(clone: Path) -> None:
     """
     tutorial = (clone / "docs" / "tutorial.md").read_text()
     code = tutorial.partition("restarts by itself:\n\n")[2].partition("\n\n`opened`")[0]
-    routes = (clone / "template" / "src" / "{{ package_name }}" / "routes.py").read_text()
+    routes = (clone / WITHOUT_DATABASE.relative_to(ROOT) / "routes.py").read_text()
     added = "\n".join(line[4:] for line in code.splitlines())
 
     ended = subprocess.run(

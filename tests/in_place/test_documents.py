@@ -77,6 +77,19 @@ def test_every_exit_code_is_documented() -> None:
         assert re.search(rf"\b{code.value}\b", epilog)
 
 
+def test_every_command_is_documented() -> None:
+    """
+    Each command is in the reference, and the reference names no other.
+    """
+    text = (DOCS / "reference" / "interface.md").read_text()
+    table = text.partition("## Commands")[2].partition("\n## ")[0]
+    code = (PACKAGE / "__main__.py").read_text()
+    there = re.findall(r"^ {8}\(\"(\w+)\", \"\w*\", \"", code, re.MULTILINE)
+    there += re.findall(r"\bcommands\.add_parser\(\"(\w+)\"", code)
+
+    assert {*there} == {*re.findall(r"^\| `(\w+)", table, re.MULTILINE)}
+
+
 def test_reference_of_settings_is_current(capsys: pytest.CaptureFixture[str]) -> None:
     """
     The reference and `.env.example` are what `config doc` prints.
