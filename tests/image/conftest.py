@@ -4,7 +4,6 @@ Images, built from the unchanged Dockerfile of generated projects, and container
 No image registry is asked: `standins/` makes what the Dockerfile starts from.
 """
 
-import itertools
 import os
 import re
 import shutil
@@ -27,6 +26,11 @@ PACKAGES = {
     "/usr/lib/podman/aardvark-dns": "aardvark-dns",
     "iptables": "iptables",
     "mmdebstrap": "mmdebstrap",
+}
+FULL = {
+    "processes": ["web", "worker", "job"],
+    "database": "postgresql",
+    "telemetry": ["sentry", "opentelemetry"],
 }
 HARDENED = [
     "--read-only",
@@ -58,6 +62,13 @@ def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert not check or ended.returncode == 0, ended.stdout + ended.stderr
     return ended
+
+
+def variables(**settings: object) -> list[str]:
+    """
+    Settings as options of podman.
+    """
+    return [f"--env=APP_{name.upper()}={value}" for name, value in settings.items()]
 
 
 @pytest.fixture(name="podman", scope="session")
@@ -128,6 +139,24 @@ def _project(locked: Callable[..., Path]) -> Path:
     return locked()
 
 
+@pytest.fixture(name="full_project", scope="session")
+def _full_project(locked: Callable[..., Path]) -> Path:
+    """
+    A service with everything that goes into an image; tests copy it before they change it.
+    """
+    return locked(**FULL)
+
+
+@pytest.fixture(name="full_image", scope="session")
+def _full_image(build: Build, full_project: Path) -> str:
+    """
+    The image of that service.
+    """
+    tag = "localhost/fiveweeks/order-desk:full"
+    build(full_project, tag)
+    return tag
+
+
 @pytest.fixture(name="image", scope="session")
 def _image(build: Build, project: Path) -> str:
     """
@@ -140,13 +169,24 @@ def _image(build: Build, project: Path) -> str:
 
 class Container:
     """
-    A running container, its two ports published on this machine.
+    A running container, its two ports published on this machine; or *near* what runs here: in its
+    network, with ports of its own.
     """
 
-    def __init__(self, podman: Run, image: str, *options: str, command: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        podman: Run,
+        image: str,
+        *options: str,
+        command: tuple[str, ...] = (),
+        near: bool = False,
+    ) -> None:
         self.podman = podman
         self.port, self.admin_port = free_ports()
         ports = [f"-p=127.0.0.1:{self.port}:8000", f"-p=127.0.0.1:{self.admin_port}:8001"]
+        if near:
+            chosen = {"PORT": self.port, "ADMIN_PORT": self.admin_port, "HOST": "127.0.0.1"}
+            ports = ["--network=host", *variables(**chosen)]
         started = podman("run", "--detach", "--pull=never", *ports, *options, image, *command)
         self.id = started.stdout.strip()
 
@@ -194,20 +234,34 @@ class Start(Protocol):
     Starts a container as a careful platform does: read-only, without rights, with limits.
     """
 
-    def __call__(self, *options: str, ready: bool = True, **settings: object) -> Container: ...
+    def __call__(
+        self,
+        *options: str,
+        ready: bool = True,
+        image: str = ...,
+        command: tuple[str, ...] = (),
+        near: bool = False,
+        **settings: object,
+    ) -> Container: ...
 
 
 @pytest.fixture(name="contain", scope="session")
 def _contain(podman: Run, image: str) -> Iterator[Start]:
     """
-    Start hardened containers of the default service; all are removed at the end.
+    Start hardened containers, of the default service if not told; all are removed at the end.
     """
     started: list[Container] = []
 
-    def contain(*options: str, ready: bool = True, **settings: object) -> Container:
-        pairs = [("--env", f"APP_{name.upper()}={value}") for name, value in settings.items()]
-        variables = list(itertools.chain.from_iterable(pairs))
-        container = Container(podman, image, *HARDENED, *variables, *options, command=())
+    def contain(
+        *options: str,
+        ready: bool = True,
+        image: str = image,
+        command: tuple[str, ...] = (),
+        near: bool = False,
+        **settings: object,
+    ) -> Container:
+        given = [*HARDENED, *variables(**settings), *options]
+        container = Container(podman, image, *given, command=command, near=near)
         started.append(container)
         if ready:
             container.wait_until_ready()

@@ -1,0 +1,111 @@
+"""
+The image of a service with everything: its processes and commands, with a PostgreSQL beside them.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import postgresql
+import pytest
+from harness import wait_until
+
+BASE = "docker.io/library/python:3.13-slim-trixie"
+# asyncpg, SQLAlchemy, Alembic and what they need are 48 MB of it, error tracker and traces 9 MB.
+SIZE_MAX = 100_000_000
+VOLUME = "fiveweeks-backups"
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture(name="admin_url", scope="module")
+def _admin_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with postgresql.server(tmp_path_factory.mktemp("postgresql")) as url:
+        yield url
+
+
+@pytest.fixture(name="start")
+def _start(contain: Start, full_image: str, admin_url: str) -> Iterator[Start]:
+    """
+    Start containers of that service on an empty database.
+    """
+    with postgresql.database(admin_url) as url:
+        yield partial(contain, image=full_image, near=True, ready=False, database_url=url)
+
+
+@pytest.fixture(name="ended")
+def _ended(start: Start) -> Callable[..., tuple[int, str]]:
+    """
+    Run a command to its end: its exit code, and what was said.
+    """
+
+    def ended(*command: str, options: tuple[str, ...] = (), **settings: object) -> tuple[int, str]:
+        container = start(*options, "--no-healthcheck", command=command, **settings)
+        return container.wait(), container.logs()
+
+    return ended
+
+
+def test_processes_are_live_and_then_ready(
+    start: Start, ended: Callable[..., tuple[int, str]]
+) -> None:
+    """
+    Read-only, without capabilities, in 200 MB and 100 processes, web and worker are live before
+    there is a schema, and ready once `migrate up` has made it. Told to stop, both end with 0.
+    """
+    short = {"drain_seconds": 0, "readiness_period_seconds": 0}
+    web, worker = (start(command=(kind,), **short) for kind in ("web", "worker"))
+
+    for container in (web, worker):
+        wait_until(container.is_healthy, seconds=30)
+    before = web.is_ready(), worker.is_ready()
+    code, said = ended("migrate", "up")
+    assert code == 0, said
+    for container in (web, worker):
+        container.wait_until_ready()
+    written = web.post_json("/v1/notes", {"text": "Five weeks."})
+    for container in (web, worker):
+        container.podman("kill", "--signal=TERM", container.id)
+
+    assert before == (False, False)
+    assert written.status == 201
+    assert (web.wait(), worker.wait()) == (0, 0), web.logs() + worker.logs()
+
+
+def test_commands_end_with_0(
+    ended: Callable[..., tuple[int, str]], admin_url: str, podman: Callable[..., Any]
+) -> None:
+    """
+    Migrations, preflight and jobs work as hardened as the processes; a new volume can be written to
+    by the job, and what it wrote is found by another one.
+    """
+    backups = {"options": (f"--volume={VOLUME}:/backups",), "backup_dir": "/backups"}
+    podman("volume", "rm", "--force", VOLUME)
+
+    migrated = ended("migrate", "up")
+    looked = ended("preflight", replicas=1, surge=0)
+    listed = ended("job", "--list")
+    made = ended("job", "backup", backup_scratch_url=admin_url, **backups)
+    found = ended("job", "restore", **backups)
+    podman("rm", "--force", "--filter", f"volume={VOLUME}")
+    podman("volume", "rm", VOLUME)
+
+    for code, said in (migrated, looked, listed, made, found):
+        assert code == 0, said
+    assert listed[1].split() == ["backup", "restore"]
+    run = json.loads(made[1].splitlines()[-1])
+    assert (run["event"], run["outcome"]) == ("run", "success")
+    assert run["backup"] in found[1]
+
+
+def test_is_small(podman: Callable[..., Any], full_image: str) -> None:
+    """
+    With everything, at most 100 MB come on top of the base image.
+    """
+    sizes = [
+        int(podman("image", "inspect", "--format", "{{.Size}}", name).stdout)
+        for name in (full_image, BASE)
+    ]
+
+    assert sizes[0] - sizes[1] <= SIZE_MAX, sizes
