@@ -367,7 +367,9 @@ def test_statement_limit(migrate: Migrate, add: Add) -> None:
     command = migrate("up", migration_statement_seconds=1, migration_lock_seconds=0.5)
 
     assert command.process.returncode == 69
-    assert "statement timeout" in command.events("database_unavailable")[0]["cause"]
+    (told,) = command.events("database_unavailable")
+    assert "statement timeout" in told["cause"]
+    assert "APP_MIGRATION_STATEMENT_SECONDS" in told["action"]
     assert states(migrate("status"))["0002_slow"] == "missing"
 
 
