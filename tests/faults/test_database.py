@@ -424,7 +424,7 @@ def test_too_many_wait(serve: Start, ask: Ask, shared: PostgreSQL) -> None:
     assert sorted(answer().status for answer in pending) == [200, 503, 503, 503]
 
 
-@pytest.mark.parametrize("kind", ["sql", "type", "count", "twice", "bug"])
+@pytest.mark.parametrize("kind", ["sql", "type", "count", "twice", "bug", "file"])
 def test_bug_is_no_outage(serve: Start, shared: PostgreSQL, kind: str) -> None:
     """
     What the database refused, or never saw, is an error of ours, and costs no connection.

@@ -183,7 +183,9 @@ def test_rows_are_removed_only_when_told_how_many(migrate: Migrate, postgresql: 
     dry = migrate("down", "1")
 
     assert dry.process.returncode == 0
-    assert dry.events("migration_planned", step="0001_notes", removes={"notes": 3})
+    assert dry.events(
+        "migration_planned", step="0001_notes", removes={"idempotency_keys": 0, "notes": 3}
+    )
     assert dry.events("migration_dry_run", steps=1, rows_removed=3)
     for wrong in ("0", "2", "4"):
         refused = migrate("down", "1", "--yes-remove", wrong)
@@ -367,7 +369,9 @@ def test_statement_limit(migrate: Migrate, add: Add) -> None:
     command = migrate("up", migration_statement_seconds=1, migration_lock_seconds=0.5)
 
     assert command.process.returncode == 69
-    assert "statement timeout" in command.events("database_unavailable")[0]["cause"]
+    (told,) = command.events("database_unavailable")
+    assert "statement timeout" in told["cause"]
+    assert "APP_MIGRATION_STATEMENT_SECONDS" in told["action"]
     assert states(migrate("status"))["0002_slow"] == "missing"
 
 

@@ -188,7 +188,7 @@ def test_session_limits(preflight: Preflight, postgresql: PostgreSQL) -> None:
 
     assert code == 78
     assert {*failures(found)} == {"session limits"}
-    assert "statement_timeout is 0 ms, not 5000" in failures(found)["session limits"]
+    assert "statement_timeout is 0ms, not 5000ms" in failures(found)["session limits"]
 
 
 @pytest.mark.usefixtures("migrated")

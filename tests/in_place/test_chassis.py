@@ -22,9 +22,9 @@ CHASSIS_LINES = 2_015
 CHOSEN = {
     "sentry.py": 45,
     "opentelemetry.py": 65,
-    "database.py": 148,
-    "migrations.py": 215,
-    "preflight.py": 126,
+    "database.py": 149,
+    "migrations.py": 212,
+    "preflight.py": 120,
     "idempotency.py": 50,
     "job.py": 157,
     "lock.py": 39,

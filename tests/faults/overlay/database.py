@@ -103,6 +103,8 @@ async def wrong(request: Request, kind: str) -> dict[str, bool]:
     async with _database(request).transaction() as connection:
         if kind == "unavailable":
             raise Unavailable("another service")
+        if kind == "file":
+            raise FileNotFoundError("not the database's")
         if kind == "bug":
             raise RuntimeError("not about the database")
         await connection.execute(*statements[kind])

@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 else:
     Connection = PoolConnectionProxy
 
-__all__ = ["Connection", "Database", "connection_options", "open_database"]
+__all__ = ["EXPECTED", "Connection", "Database", "connection_options", "open_database"]
 
 # What says that the database can't do it now, by class of SQLSTATE or its whole: connection lost,
 # read-only after a failover, ended while idle, refused, no such database, deadlock, out of
 # something, lock not free, stopped or over its time, trouble of its machine.
 # Source: PostgreSQL's documentation, appendix A.
 EXPECTED = ("08", "25006", "25P03", "25P04", "28", "3D000", "40", "53", "55P03", "57", "58")
+# The line is lost, or silent; another OSError in the body, such as of a file, is none of ours.
+LOST = ConnectionError, TimeoutError
 # The database tells better what took too long; whoever is frozen tells nothing.
 SLACK_SECONDS = 0.2
 # Whoever got a place in time has so long to connect, at least.
@@ -197,10 +199,10 @@ def _is_expected(error: BaseException, connection: "Connection | None") -> bool:
     """
     Whether the database is to blame; what it refused, or what was no SQL, is a bug of ours.
     """
-    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
-        state = getattr(error, "sqlstate", None) or ""
-        return connection is None or state.startswith(EXPECTED) or _is_closed(connection)
-    return isinstance(error, OSError)
+    if not isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError):
+        return False
+    is_lost = isinstance(error, LOST) or connection is None or _is_closed(connection)
+    return is_lost or (getattr(error, "sqlstate", None) or "").startswith(EXPECTED)
 
 
 def _is_doubtful(error: BaseException, connection: "Connection") -> bool:
@@ -209,7 +211,7 @@ def _is_doubtful(error: BaseException, connection: "Connection") -> bool:
     """
     is_fatal = getattr(error, "severity_en", None) in {"FATAL", "PANIC"}
     is_standby = getattr(error, "sqlstate", None) == "25006"
-    return isinstance(error, OSError) or is_fatal or is_standby or _is_closed(connection)
+    return isinstance(error, LOST) or is_fatal or is_standby or _is_closed(connection)
 
 
 def _is_closed(connection: "Connection") -> bool:

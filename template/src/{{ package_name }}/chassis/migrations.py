@@ -18,7 +18,7 @@ from zlib import crc32
 
 import asyncpg
 
-from .database import Database
+from .database import EXPECTED, Database, connection_options
 from .exits import Exit
 from .health import Check
 from .settings import Settings
@@ -42,8 +42,8 @@ REMOVES = re.compile(
     r'\s+(?:ONLY\s+)?([\w."]+(?:\s*,\s*[\w."]+)*)',
     re.IGNORECASE,
 )
-# The database can't, or will not: class of SQLSTATE or its whole, as in database.py.
-UNAVAILABLE = ("08", "28", "3D", "42501", "53", "57")
+# The database can't, or lets this role not.
+UNAVAILABLE = (*EXPECTED, "42501")
 LOCKED = {"55P03", "40P01"}
 
 Tell = Callable[..., None]
@@ -270,15 +270,10 @@ async def _connected(settings: Settings) -> AsyncIterator["asyncpg.Connection[as
         "statement_timeout": f"{settings.migration_statement_seconds}s",
         "client_connection_check_interval": f"{settings.db_client_check_seconds}s",
     }
-    file, url = settings.database_password_file, settings.database_url
+    options = connection_options(settings) | {"server_settings": limits}
+    options["command_timeout"] = settings.migration_statement_seconds + 1
     try:
-        connection = await asyncpg.connect(
-            url.get_secret_value() if url else None,
-            password=file.read_text().strip() if file else None,
-            timeout=settings.db_connect_seconds,
-            command_timeout=settings.migration_statement_seconds + 1,
-            server_settings=limits,
-        )
+        connection = await asyncpg.connect(**options)
         try:
             yield connection
         finally:
@@ -305,6 +300,8 @@ def _explained(error: Exception) -> Refused:
     is_lost = isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError))
     if is_lost or _state(error).startswith(UNAVAILABLE):
         told = "check APP_DATABASE_URL, its role, and that the database runs"
+        if _state(error) == "57014":
+            told = "raise APP_MIGRATION_STATEMENT_SECONDS, or let the step do less at a time"
         is_ours = isinstance(error, asyncpg.ClientConfigurationError)
         code = Exit.CONFIGURATION if is_ours else Exit.UNAVAILABLE
         return Refused(code, "database_unavailable", cause, told)

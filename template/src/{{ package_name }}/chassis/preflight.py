@@ -2,14 +2,13 @@
 What must be right between this service and its database before it serves, each with its evidence.
 """
 
-import math
 import time
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from .database import Connection, Database, open_database
+from .database import Connection, Database, connection_options, open_database
 from .exits import Exit
 from .migrations import known, lacking
 from .settings import Settings
@@ -19,12 +18,6 @@ __all__ = ["Finding", "examine"]
 # Tokens, certificates and schedules all take it for granted that clocks agree.
 SKEW_SECONDS_MAX = 1
 LOCAL = {"", "localhost", "127.0.0.1", "::1"}
-LIMITS = {
-    "statement_timeout": "db_statement_seconds",
-    "lock_timeout": "db_lock_seconds",
-    "idle_in_transaction_session_timeout": "db_idle_in_transaction_seconds",
-    "client_connection_check_interval": "db_client_check_seconds",
-}
 FACTS = """
     SELECT current_user AS role, rolsuper, rolreplication, rolconnlimit, datconnlimit,
         pg_backend_pid() AS pid, current_setting('server_version') AS version,
@@ -118,14 +111,15 @@ def _connections(settings: Settings, facts: Any, processes: int) -> Finding:
 
 async def _limits(settings: Settings, connection: Connection) -> Finding:
     """
-    The limits as the session has them, in ms.
+    Whether the session has the limits that it was opened with.
     """
     query = "SELECT name, setting FROM pg_settings WHERE name = ANY($1)"
-    found = {row["name"]: int(row["setting"]) for row in await connection.fetch(query, [*LIMITS])}
+    limits = connection_options(settings)["server_settings"]
+    found = {row["name"]: f"{row['setting']}ms" for row in await connection.fetch(query, [*limits])}
     wrong = [
-        f"{name} is {found.get(name)} ms, not {limit}"
-        for name, field in LIMITS.items()
-        if found.get(name) != (limit := math.ceil(getattr(settings, field) * 1000))
+        f"{name} is {found.get(name)}, not {limit}"
+        for name, limit in limits.items()
+        if found.get(name) != limit
     ]
     told = "; ".join([*wrong, "is a pooler between?"]) if wrong else "all in force"
     return Finding("session limits", Exit.CONFIGURATION if wrong else Exit.OK, told)

@@ -250,7 +250,8 @@ async def _scratch(settings: Settings) -> AsyncIterator[Settings]:
     if settings.database_url is None or given.database_url is None:
         raise Failed("APP_DATABASE_URL is missing", code=Exit.CONFIGURATION)
     own = urlsplit(settings.database_url.get_secret_value()).path.strip("/")
-    url, name = urlsplit(given.database_url.get_secret_value()), f"{own}_backup_scratch"
+    # PostgreSQL cuts names at 63 bytes: what is left of a long one would be that of the database.
+    url, name = urlsplit(given.database_url.get_secret_value()), f"{own[:40]}_backup_scratch"
     async with open_database(given) as database, database.connection() as connection:
         drop = f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'
         await connection.execute(drop)
