@@ -303,7 +303,7 @@ class _Consumer:
         context = {"message_id": message.id}
         context |= {"request_id": given["request_id"]} if "request_id" in given else {}
         if parent := given.get("traceparent", ""):
-            context["trace_id"] = parent.split("-")[1]
+            context["trace_id"] = parent[3:35]
         bind_contextvars(**context)
         TRACEPARENT.set(parent)
 
