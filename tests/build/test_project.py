@@ -24,6 +24,8 @@ RUNNING = {
     name: QUESTIONS[name]
     for name in ("service_name", "description", "processes", "database", "telemetry")
 }
+# Those that have least in common.
+FEW = [["worker"], ["job"]]
 Copy = Callable[..., Path]
 Uv = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -125,17 +127,14 @@ def test_own_tests(copy: Copy, uv: Uv, version: str) -> None:
         for processes in QUESTIONS["processes"]
         for database in QUESTIONS["database"]
         if not ("worker" in processes and database == "none")
+        if processes in FEW or os.environ.get("FIVEWEEKS_NIGHTLY")
     ],
     ids=lambda answers: "-".join([*answers["processes"], answers["database"]]),
 )
 def test_own_tests_of_each(copy: Copy, answers: dict[str, Any]) -> None:
     """
-    They pass for whatever process types and database; the nightly run tries each, a change those
-    that have least in common.
+    They pass for whatever process types and database; the nightly run tries each.
     """
-    few = [["worker"], ["job"]]
-    if not os.environ.get("FIVEWEEKS_NIGHTLY") and answers["processes"] not in few:
-        pytest.skip("nightly")
     project = copy(**answers)
 
     ended = subprocess.run(
