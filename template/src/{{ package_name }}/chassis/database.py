@@ -96,10 +96,11 @@ class Database:
             IN_USE.inc()
             yield connection
         except BaseException as error:
+            is_expected = _is_expected(error, connection)
             # Where it is cancelled, its statement may still run.
             if connection and (not isinstance(error, Exception) or _is_doubtful(error, connection)):
                 _cut(connection)
-            if not _is_expected(error, connection):
+            if not is_expected:
                 raise
             reason, cause = type(error).__name__, str(error) or "no answer in time"
             FAILURES.labels(reason).inc()
@@ -200,7 +201,9 @@ def _is_expected(error: BaseException, connection: "Connection | None") -> bool:
     if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
         state = getattr(error, "sqlstate", None) or ""
         return connection is None or state.startswith(EXPECTED) or _is_closed(connection)
-    return isinstance(error, OSError)
+    # Others, such as of a file, are not the database's while the connection is there.
+    is_lost = isinstance(error, OSError) and (connection is None or _is_closed(connection))
+    return is_lost or isinstance(error, ConnectionError | TimeoutError)
 
 
 def _is_doubtful(error: BaseException, connection: "Connection") -> bool:
