@@ -480,6 +480,7 @@ def test_password_is_rotated(serve: Start, postgresql: PostgreSQL, tmp_path: Pat
         ("mysql://service:canary4711@127.0.0.1/app", "should match pattern"),
         ("postgresql://service:canary4711@127.0.0.1", "should match pattern"),
         ("postgresql://service:canary4711@127.0.0.1/app?sslmode=full", "sslmode must be one of"),
+        ("postgresql://service:canary4711@127.0.0.1:99999/app", "Port out of range 0-65535"),
         ("postgresql://u:canary4711@127.0.0.1/app?sslmode=verify-full", "needs sslrootcert=FILE"),
         (
             "postgresql://service:canary4711@127.0.0.1/app?sslmode=verify-full&sslrootcert=/no.crt",

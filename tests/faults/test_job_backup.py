@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import resource
 import subprocess
 import time
 import zipfile
@@ -153,3 +154,29 @@ def test_told_to_stop(
     assert code == 75
     assert [*folder.iterdir()] == []
     assert _scratch(postgresql) == set()
+
+
+def test_disk_is_full(
+    start_in: Callable[..., Any], project: Path, postgresql: PostgreSQL, tmp_path: Path
+) -> None:
+    """
+    A file that can't be written is not the database's fault: one line that says so, nothing left.
+    """
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    urls = {"database_url": postgresql.url, "backup_scratch_url": postgresql.superuser_url}
+    assert start_in(project, "migrate", "up", ready=False, **urls).process.wait(30) == 0
+    postgresql.execute(
+        "INSERT INTO notes (id, text, written_at) SELECT gen_random_uuid(), md5(n::text), now()"
+        " FROM generate_series(1, 50000) n"
+    )
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    service = start_in(project, "job", "backup", ready=False, backup_dir=folder, **urls)
+    resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (100_000, most))
+
+    assert service.process.wait(30) == 70
+    (line,) = service.lines()
+    assert line["event"] == "run"
+    assert "can't write" in line["cause"]
+    assert "File too large" in line["cause"]
+    assert [*folder.iterdir()] == []

@@ -107,6 +107,23 @@ def test_everything_is_named(preflight: Preflight, postgresql: PostgreSQL) -> No
     assert "rolsuper" in failures(found)["role"]
 
 
+def test_all_process_types_fit(
+    copy: Callable[..., Path], start_in: Callable[..., Any], postgresql: PostgreSQL
+) -> None:
+    """
+    As they come, all of them fit into PostgreSQL as it comes; of a job, one run counts.
+    """
+    project = copy(processes=["web", "worker", "job"], database="postgresql")
+
+    command = start_in(project, "preflight", ready=False, database_url=postgresql.url)
+    command.process.wait(30)
+
+    told = "(pool_size_max 10 * 2 process types + 3 of the queue) * (replicas 2 + surge 1)"
+    assert f"pass  connections: {told} + 11 of a job = 80 of at most 97\n" in (
+        command.stdout.read_text()
+    )
+
+
 def test_lacking_migrations(preflight: Preflight) -> None:
     """
     They are what the platform may wait for: 69.

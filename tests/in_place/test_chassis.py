@@ -18,13 +18,13 @@ DEMO = ROOT / "tests" / "in_place" / "demo_service"
 CHASSIS = PACKAGE / "chassis"
 
 # docs/decisions/chassis.md: for a web service. What only some answers bring has its own budget.
-CHASSIS_LINES = 2_015
+CHASSIS_LINES = 2_017
 CHOSEN = {
     "sentry.py": 45,
     "opentelemetry.py": 65,
-    "database.py": 149,
-    "migrations.py": 212,
-    "preflight.py": 120,
+    "database.py": 150,
+    "migrations.py": 214,
+    "preflight.py": 121,
     "idempotency.py": 50,
     "job.py": 157,
     "lock.py": 39,

@@ -98,10 +98,11 @@ class Database:
             IN_USE.inc()
             yield connection
         except BaseException as error:
+            is_expected = _is_expected(error, connection)
             # Where it is cancelled, its statement may still run.
             if connection and (not isinstance(error, Exception) or _is_doubtful(error, connection)):
                 _cut(connection)
-            if not _is_expected(error, connection):
+            if not is_expected:
                 raise
             reason, cause = type(error).__name__, str(error) or "no answer in time"
             FAILURES.labels(reason).inc()

@@ -6,6 +6,7 @@ A step is named like its file, their order is that of the names, and each is one
 
 import asyncio
 import io
+import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -127,6 +128,8 @@ async def migrate(settings: Settings, tell: Tell, *, back: int, removes: int | N
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.pool import NullPool
 
+    # It tells of each of its plugins and steps; `tell` does so of ours.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     async with _connected(settings) as raw:
 
         async def reuse(*_: object, **__: object) -> object:

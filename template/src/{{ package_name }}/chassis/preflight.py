@@ -92,19 +92,20 @@ def _role(facts: Any) -> Finding:
 def _connections(settings: Settings, facts: Any, processes: int) -> Finding:
     most = facts["most"] - facts["reserved"]
     most = min([most, *(n for n in (facts["rolconnlimit"], facts["datconnlimit"]) if n >= 0)])
-    count = settings.replicas + settings.surge
-    # A worker has some for its queue, too.
+    pool, count = settings.pool_size_max, settings.replicas + settings.surge
+    # A worker has some for its queue, too; of a job one run is enough, and one is its lock.
     own = 3 if find_spec(".worker", __package__) else 0
-    needed = (settings.pool_size_max * processes + own) * count
-    each = f"pool_size_max {settings.pool_size_max} * {processes} process types"
+    run = 1 if find_spec(".job", __package__) else 0
+    serving = processes - run
+    needed = (pool * serving + own) * count + (pool + 1) * run
+    each = f"pool_size_max {pool} * {serving} process types"
     each = f"({each} + {own} of the queue)" if own else each
-    told = (
-        f"{each} * (replicas {settings.replicas} + surge {settings.surge})"
-        f" = {needed} of at most {most}"
-    )
+    told = f"{each} * (replicas {settings.replicas} + surge {settings.surge})"
+    told += f" + {pool + 1} of a job" if run else ""
+    told += f" = {needed} of at most {most}"
     if needed <= most:
         return Finding("connections", Exit.OK, told)
-    fits = (most // count - own) // processes
+    fits = (most - own * count - run) // (serving * count + run)
     told += f": try APP_POOL_SIZE_MAX={fits}" if fits > 0 else ": raise max_connections"
     return Finding("connections", Exit.CONFIGURATION, told)
 

@@ -33,11 +33,14 @@ _URL = r"^https?://[^/?#\s@]+(/[^?#\s]*)?$"
 _AnyCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 
 
-def _check_tls(url: str) -> str:
+def _check_url(url: str) -> str:
     """
     Raises ValueError where the driver would find out only when it connects.
     """
-    told = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+    # Its error tells of what is no port.
+    parts = urlsplit(url)
+    _ = parts.port
+    told = dict(parse_qsl(parts.query, keep_blank_values=True))
     if (mode := told.get("sslmode", "prefer")) not in _TLS:
         raise ValueError(f"sslmode must be one of {', '.join(sorted(_TLS))}, got {mode!r}")
     if mode.startswith("verify") and "sslrootcert" not in told:
@@ -48,7 +51,7 @@ def _check_tls(url: str) -> str:
     return url
 
 
-_DatabaseUrl = Annotated[str, Field(pattern=_DATABASE), AfterValidator(_check_tls)]
+_DatabaseUrl = Annotated[str, Field(pattern=_DATABASE), AfterValidator(_check_url)]
 
 
 class Settings(BaseSettings):
@@ -176,7 +179,7 @@ class Settings(BaseSettings):
     """Folder that backups are in."""
     backup_keep: Annotated[int, Field(ge=1, le=10_000)] = 14
     """Most backups that are kept there."""
-    backup_scratch_url: Secret[Annotated[str, Field(pattern=_DATABASE)]] | None = None
+    backup_scratch_url: Secret[_DatabaseUrl] | None = None
     """PostgreSQL where a backup is restored to prove it, if not the service's own."""
     backup_restore: FilePath | None = None
     """Backup that the job `restore` puts into an empty database; without it, it only looks."""

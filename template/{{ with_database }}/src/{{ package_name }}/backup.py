@@ -93,6 +93,8 @@ async def make(settings: Settings) -> Mapping[str, object]:
         await prove(settings, partial)
         partial.rename(final)
         _sync(folder)
+    except OSError as error:
+        raise Failed(f"can't write {partial}: {error}; is there room?") from error
     finally:
         partial.unlink(missing_ok=True)
     old = sorted(folder.glob("backup-*.zip"))[: -settings.backup_keep]

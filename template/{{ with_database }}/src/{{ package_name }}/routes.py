@@ -35,7 +35,10 @@ class NewNote(RequestModel):
     What a client sends.
     """
 
-    text: str = Field(min_length=1, max_length=2000, examples=["Five weeks, all of them."])
+    # PostgreSQL keeps no U+0000.
+    text: str = Field(
+        min_length=1, max_length=2000, pattern=r"^[^\x00]*$", examples=["Five weeks, all of them."]
+    )
 
 
 class NoteOut(BaseModel):
