@@ -198,12 +198,13 @@ class Process:
         self.supervise_thread(signal.Signals(number).name, react)
 
     def _end(self) -> None:
-        self._loop.call_soon_threadsafe(self.stop.set)  # type: ignore[union-attr]  # it is ready
         # From the first SIGTERM to the end, whatever hangs.
         seconds = self.settings.drain_seconds + self.settings.grace_seconds + 1
         ending = [self.stop_code, "grace_exceeded"]
         threading.Timer(seconds, self.exit, ending, {"stacks": True}).start()
+        # First, as a process with nothing to do may end before this thread goes on.
         log.info("stopping", in_flight=len(self.requests))
+        self._loop.call_soon_threadsafe(self.stop.set)  # type: ignore[union-attr]  # it is ready
 
     def _show(self) -> None:
         # Not through flood control: who asks often wants to see how it goes on.
