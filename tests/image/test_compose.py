@@ -3,6 +3,7 @@ compose.yaml as it is rendered, built and run by podman-compose.
 """
 
 import json
+import secrets
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from harness import free_ports, system, wait_until
 NAME = "fiveweeks-compose"
 # Nothing balances here: there is nobody to wait for.
 SHORT = {"APP_DRAIN_SECONDS": "0.5", "APP_READINESS_PERIOD_SECONDS": "0"}
+READY = "from urllib.request import urlopen; urlopen('http://127.0.0.1:8001/readyz', timeout=2)"
 # As buildah builds the other images, so that their layers are found again.
 BUILD = (
     "--isolation=chroot --network=host --pull=never --force-rm --layers --timestamp=1"
@@ -51,6 +53,7 @@ class Composed:
         self.port, self.admin_port = free_ports()
 
     get = system.Service.get
+    post_json = system.Service.post_json
     is_ready = system.Service.is_ready
 
     def compose(self, *arguments: str) -> str:
@@ -81,11 +84,11 @@ class Composed:
         (self.folder / "override.yaml").write_text(text)
         self.compose("up", "--detach")
 
-    def inspect(self) -> dict[str, Any]:
+    def inspect(self, name: str = "web") -> dict[str, Any]:
         """
         The container, as podman sees it.
         """
-        found: list[dict[str, Any]] = json.loads(self.podman("inspect", f"{NAME}_web_1").stdout)
+        found: list[dict[str, Any]] = json.loads(self.podman("inspect", f"{NAME}_{name}_1").stdout)
         return found[0]
 
     def lines(self) -> list[dict[str, Any]]:
@@ -186,3 +189,58 @@ def test_compose_starts_again(composed: Composed) -> None:
     assert {(line["event"], line["variable"]) for line in lines} == {
         ("configuration_invalid", "APP_PORT")
     }
+
+
+@pytest.fixture(name="with_database")
+def _with_database(
+    podman: Callable[..., Any], full_image: str, full_project: Path, tmp_path: Path
+) -> Iterator[Composed]:
+    """
+    A project with web, worker, job and PostgreSQL, its password made as the documents say.
+    """
+    assert full_image
+    folder = tmp_path / "order-desk"
+    shutil.copytree(full_project, folder)
+    (folder / "secrets").mkdir(mode=0o700)
+    (folder / "secrets" / "database_password").write_text(f"{secrets.token_hex(24)}\n")
+    (folder / "override.yaml").write_text("services: {}\n")
+    composed = Composed(folder, podman)
+    composed.compose("--profile=job", "build")
+    yield composed
+    composed.compose("--profile=job", "down", "--volumes")
+    for name in ("web", "worker", "job", "migrate"):
+        podman("untag", f"localhost/{NAME}_{name}", f"localhost/{NAME}_{name}")
+
+
+@pytest.mark.usefixtures("postgres")
+def test_compose_has_a_database(with_database: Composed) -> None:
+    """
+    One `up` makes role, database and schema, with a migration that ends with 0; web and worker are
+    ready then, and stay so after a second `up`. The job backs up into its volume, which the next
+    run finds. What was written outlives a `down`.
+    """
+    composed = with_database
+    job = ("--profile=job", "run", "--rm", "-T", "job")
+
+    def worker_is_ready() -> bool:
+        ended = composed.podman("exec", f"{NAME}_worker_1", "python", "-c", READY, check=False)
+        return bool(ended.returncode == 0)
+
+    composed.up(SHORT)
+    wait_until(composed.is_ready, seconds=60)
+    wait_until(worker_is_ready, seconds=30)
+    wait_until(lambda: not composed.inspect("migrate")["State"]["Running"], seconds=30)
+    migrated = composed.inspect("migrate")["State"]["ExitCode"]
+    written = composed.post_json("/v1/notes", {"text": "Five weeks."})
+    backed_up = composed.compose(*job)
+    found = composed.compose(*job, "job", "restore")
+    composed.compose("down")
+    composed.up(SHORT)
+    wait_until(composed.is_ready, seconds=60)
+    wait_until(worker_is_ready, seconds=30)
+    kept = composed.get(f"/v1/notes/{written.json['id']}")
+
+    assert (migrated, written.status) == (0, 201)
+    assert '"outcome":"success"' in backed_up
+    assert '"rows":1' in found
+    assert (kept.status, kept.json) == (200, written.json)

@@ -14,7 +14,6 @@ from harness import wait_until
 BASE = "docker.io/library/python:3.13-slim-trixie"
 # asyncpg, SQLAlchemy, Alembic and what they need are 48 MB of it, error tracker and traces 9 MB.
 SIZE_MAX = 100_000_000
-VOLUME = "fiveweeks-backups"
 
 Start = Callable[..., Any]
 
@@ -34,22 +33,21 @@ def _start(contain: Start, full_image: str, admin_url: str) -> Iterator[Start]:
         yield partial(contain, image=full_image, near=True, ready=False, database_url=url)
 
 
-@pytest.fixture(name="ended")
-def _ended(start: Start) -> Callable[..., tuple[int, str]]:
+@pytest.fixture(name="end")
+def _end(start: Start) -> Start:
     """
-    Run a command to its end: its exit code, and what was said.
+    Run a command to its end, which must be 0; its container.
     """
 
-    def ended(*command: str, options: tuple[str, ...] = (), **settings: object) -> tuple[int, str]:
+    def end(*command: str, options: tuple[str, ...] = (), **settings: object) -> Any:
         container = start(*options, "--no-healthcheck", command=command, **settings)
-        return container.wait(), container.logs()
+        assert container.wait() == 0, container.logs()
+        return container
 
-    return ended
+    return end
 
 
-def test_processes_are_live_and_then_ready(
-    start: Start, ended: Callable[..., tuple[int, str]]
-) -> None:
+def test_processes_are_live_and_then_ready(start: Start, end: Start) -> None:
     """
     Read-only, without capabilities, in 200 MB and 100 processes, web and worker are live before
     there is a schema, and ready once `migrate up` has made it. Told to stop, both end with 0.
@@ -60,8 +58,7 @@ def test_processes_are_live_and_then_ready(
     for container in (web, worker):
         wait_until(container.is_healthy, seconds=30)
     before = web.is_ready(), worker.is_ready()
-    code, said = ended("migrate", "up")
-    assert code == 0, said
+    end("migrate", "up")
     for container in (web, worker):
         container.wait_until_ready()
     written = web.post_json("/v1/notes", {"text": "Five weeks."})
@@ -73,30 +70,23 @@ def test_processes_are_live_and_then_ready(
     assert (web.wait(), worker.wait()) == (0, 0), web.logs() + worker.logs()
 
 
-def test_commands_end_with_0(
-    ended: Callable[..., tuple[int, str]], admin_url: str, podman: Callable[..., Any]
-) -> None:
+def test_commands_end_with_0(end: Start, admin_url: str) -> None:
     """
     Migrations, preflight and jobs work as hardened as the processes; a new volume can be written to
     by the job, and what it wrote is found by another one.
     """
-    backups = {"options": (f"--volume={VOLUME}:/backups",), "backup_dir": "/backups"}
-    podman("volume", "rm", "--force", VOLUME)
+    end("migrate", "up")
+    end("preflight", replicas=1, surge=0)
+    listed = end("job", "--list").logs()
+    folder = {"backup_dir": "/backups"}
+    new = ("--volume=/backups",)
+    made = end("job", "backup", options=new, backup_scratch_url=admin_url, **folder)
+    found = end("job", "restore", options=(f"--volumes-from={made.id}",), **folder).logs()
 
-    migrated = ended("migrate", "up")
-    looked = ended("preflight", replicas=1, surge=0)
-    listed = ended("job", "--list")
-    made = ended("job", "backup", backup_scratch_url=admin_url, **backups)
-    found = ended("job", "restore", **backups)
-    podman("rm", "--force", "--filter", f"volume={VOLUME}")
-    podman("volume", "rm", VOLUME)
-
-    for code, said in (migrated, looked, listed, made, found):
-        assert code == 0, said
-    assert listed[1].split() == ["backup", "restore"]
-    run = json.loads(made[1].splitlines()[-1])
+    assert listed.split() == ["backup", "restore"]
+    run = json.loads(made.logs().splitlines()[-1])
     assert (run["event"], run["outcome"]) == ("run", "success")
-    assert run["backup"] in found[1]
+    assert run["backup"] in found
 
 
 def test_is_small(podman: Callable[..., Any], full_image: str) -> None:
