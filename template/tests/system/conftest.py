@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -434,3 +436,15 @@ def _worker(command: list[str], environment: dict[str, str], tmp_path: Path) -> 
             yield service
         finally:
             service.process.kill()
+
+
+@pytest.fixture(name="empty_url")
+def _empty_url(environment: dict[str, str]) -> Iterator[str]:
+    """
+    The database as if nothing was in it: a schema of its own.
+    """
+    url, name = environment["APP_DATABASE_URL"], f"empty_{secrets.token_hex(8)}"
+    execute = importlib.import_module("postgresql").execute
+    execute(url, f"CREATE SCHEMA {name}")
+    yield f"{url}{'&' if urlsplit(url).query else '?'}search_path={name}"
+    execute(url, f"DROP SCHEMA {name} CASCADE")

@@ -3,27 +3,13 @@ The database: its migrations, and what preflight says of it.
 """
 
 import json
-import secrets
 import subprocess
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
-from postgresql import execute
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(name="empty_url")
-def _empty_url(environment: dict[str, str]) -> Iterator[str]:
-    """
-    The database as if nothing was in it: a schema of its own.
-    """
-    url, name = environment["APP_DATABASE_URL"], f"empty_{secrets.token_hex(8)}"
-    execute(url, f"CREATE SCHEMA {name}")
-    yield f"{url}{'&' if urlsplit(url).query else '?'}search_path={name}"
-    execute(url, f"DROP SCHEMA {name} CASCADE")
 
 
 def events(ended: subprocess.CompletedProcess[str], name: str) -> list[dict[str, object]]:
@@ -60,24 +46,6 @@ def test_forward_and_back(run: Run, empty_url: str) -> None:
     assert forward.returncode == again.returncode == 0, forward.stderr + again.stderr
     # A step without downgrade() is a floor.
     assert back.returncode == 0 or "has no downgrade()" in back.stderr, back.stderr
-
-
-@pytest.mark.promise("L1")
-def test_lacking_migrations(run: Run, start: Any, empty_url: str) -> None:
-    """
-    Without its migrations a service lives, but is not ready; it becomes so when they come.
-    """
-    service = start(ready=False, database_url=empty_url)
-    service.wait_for("check_changed", check="database", is_up=False)
-    before = [service.get(path, admin=True).status for path in ("/livez", "/readyz")]
-
-    refused = run("preflight", database_url=empty_url)
-    run("migrate", "up", database_url=empty_url)
-    service.wait_until_ready()
-
-    assert before == [200, 503]
-    assert refused.returncode == 69
-    assert "run `migrate up`" in refused.stdout
 
 
 def test_preflight_passes(run: Run) -> None:
