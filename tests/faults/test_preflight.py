@@ -238,7 +238,7 @@ def test_pooler(preflight: Preflight, postgresql: PostgreSQL, tmp_path: Path, mo
         ignore_startup_parameters = extra_float_digits,{",".join(ignored)}
         """
     )
-    for path in [tmp_path, *tmp_path.parents[:2]]:
+    for path in [tmp_path, *tmp_path.parents[:3]]:
         path.chmod(0o755)
     user = "nobody" if os.geteuid() == 0 else None
     with subprocess.Popen(["pgbouncer", "-q", tmp_path / "ini"], user=user) as pooler:

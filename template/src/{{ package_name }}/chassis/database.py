@@ -87,8 +87,14 @@ class Database:
         """
         Raises `Unavailable` unless the database answers; who checks tells of it.
         """
-        async with self._hold(lambda *_: None) as connection:
+        async with self.quietly() as connection:
             await connection.fetchval("SELECT 1")
+
+    def quietly(self) -> AbstractAsyncContextManager["Connection"]:
+        """
+        As `connection`, for a check, which tells of a failure itself.
+        """
+        return self._hold(lambda *_: None)
 
     @asynccontextmanager
     async def _hold(self, tell: Callable[[str, str], None]) -> AsyncIterator["Connection"]:

@@ -99,7 +99,7 @@ def database_check(database: Database) -> Check:
     """
 
     async def probe() -> None:
-        async with database.connection() as connection:
+        async with database.quietly() as connection:
             missing, _ = await lacking(connection.fetchval)
         if missing:
             raise RuntimeError(f"it lacks {', '.join(missing)}: run `migrate up`")
