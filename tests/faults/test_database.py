@@ -309,6 +309,7 @@ def test_not_there_at_start(
     postgresql.execute(f"ALTER ROLE service PASSWORD '{password}'")
     if fault == "database":
         postgresql.execute("CREATE DATABASE missing OWNER service")
+        migrate(project, url)
     wait_until(service.is_ready, seconds=5)
 
 
