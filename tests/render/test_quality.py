@@ -118,8 +118,9 @@ def test_documents_parse(project: Path) -> None:
     service = yaml.safe_load((project / "ops" / "service.yaml").read_text())
 
     assert (toml["name"], toml["description"]) == (answers["service_name"], answers["description"])
-    assert (service["name"], service["owner"]) == (answers["service_name"], answers["owner"])
-    assert service["description"] == answers["description"]
+    assert service["metadata"]["name"] == answers["service_name"]
+    assert service["metadata"]["description"] == answers["description"]
+    assert service["spec"]["owner"] == answers["owner"]
 
 
 YAMLLINT = """

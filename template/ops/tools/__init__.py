@@ -1,0 +1,3 @@
+"""
+The tools of `python -m ops`, owned by the template.
+"""

@@ -1,0 +1,50 @@
+"""
+What a check finds: a result, what was observed, and where to go next.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["Finding", "Result", "fails", "not_yet", "passes", "unknown"]
+
+
+class Result(StrEnum):
+    """
+    The words of the table and of the JSON.
+    """
+
+    PASS = "pass"  # noqa: S105  # no password
+    FAIL = "fail"
+    # Can't be known in a project that was just made; fails once the service declares its tier.
+    NOT_YET = "not yet"
+    # Does not count here: another tier's, or waived.
+    SKIP = "skip"
+    # Could not be looked at, such as a server that does not answer.
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """
+    *evidence* is what was observed, or why nothing was; *next* a command to run or a file to edit.
+    """
+
+    result: Result
+    evidence: str
+    next: str = ""
+
+
+def passes(evidence: str) -> Finding:
+    return Finding(result=Result.PASS, evidence=evidence)
+
+
+def fails(evidence: str, *, next: str) -> Finding:  # noqa: A002  # the member's name
+    return Finding(result=Result.FAIL, evidence=evidence, next=next)
+
+
+def not_yet(evidence: str, *, next: str) -> Finding:  # noqa: A002  # as above
+    return Finding(result=Result.NOT_YET, evidence=evidence, next=next)
+
+
+def unknown(evidence: str, *, next: str) -> Finding:  # noqa: A002  # as above
+    return Finding(result=Result.UNKNOWN, evidence=evidence, next=next)
