@@ -130,10 +130,10 @@ def read(path: Path) -> Declaration:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise Malformed([f"{PATH}:{line}: is no YAML: {error.problem}"]) from error
+        raise Malformed([f"{PATH}:{line}: can't be read as YAML: {error.problem}"]) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         said = " ".join(str(error).split())
-        raise Malformed([f"{PATH}:1: is no YAML: {said}"]) from error
+        raise Malformed([f"{PATH}:1: can't be read as YAML: {said}"]) from error
     validator = Draft202012Validator(
         json.loads(_SCHEMA.read_text(encoding="utf-8")),
         format_checker=Draft202012Validator.FORMAT_CHECKER,
