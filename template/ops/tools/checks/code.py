@@ -64,6 +64,8 @@ def job_runtime(project: Project) -> Finding:
     """
     if "job" not in project.process_types:
         return passes("there is no job")
+    if not project.settings:
+        return not_yet("the settings are not complete", next="see `configuration`")
     longest = float(project.settings.get("APP_JOB_MAX_RUNTIME_SECONDS", "nan"))
     interval = float(project.settings.get("APP_JOB_INTERVAL_SECONDS", "nan"))
     return judge(
@@ -81,10 +83,11 @@ def migrations_reversible(project: Project) -> Finding:
     faults = []
     for path in paths:
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef) and node.name == "downgrade":
-                # A docstring and `pass` are expressions and statements without a call.
-                if any(isinstance(each, ast.Call) for each in ast.walk(node)):
-                    break
+            # A docstring and `pass` call nothing.
+            if getattr(node, "name", "") == "downgrade" and any(
+                isinstance(each, ast.Call) for each in ast.walk(node)
+            ):
+                break
         else:
             faults.append(f"{project.name_of(path)} has no downgrade that does something")
     return judge(
@@ -132,5 +135,3 @@ def template_files(project: Project) -> Finding:
         next="`git log -- FILE`, then `git checkout COMMIT -- FILE`; "
         "or waive this until the template has the change",
     )
-
-
