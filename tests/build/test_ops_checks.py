@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -199,9 +199,7 @@ def _release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(name="world")
-def _world(
-    rendered: Path, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[World]:
+def _world(rendered: Path, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """
     A service with everything as it should be.
     """
@@ -240,7 +238,7 @@ def _world(
     world.replace("Dockerfile", f"={base}", f"={base}@sha256:{'0' * 64}")
     overlay = "deploy/kubernetes/overlays/production/kustomization.yaml"
     world.replace(overlay, "registry.example.com", "registry.desk.example")
-    yield world
+    return world
 
 
 def _humans(world: World) -> None:
@@ -401,6 +399,12 @@ FAULTS: list[tuple[str, Edit]] = [
     ("two_people", _declare("Grace Hopper", "ada  LOVELACE")),
 ]
 
+# Of these, what is wrong may be what nobody had the time for yet.
+NOT_YET = {
+    *("audit_scheduled", "base_image_pinned", "ci_present", "configuration"),
+    *("declaration_complete", "owner_named"),
+}
+
 
 def test_every_check_has_a_fault() -> None:
     """
@@ -410,18 +414,18 @@ def test_every_check_has_a_fault() -> None:
     assert len(CHECKS) >= 28
 
 
-@pytest.mark.parametrize("name", sorted(CHECKS))
-def test_passes(world: World, name: str) -> None:
+def test_passes(world: World) -> None:
     """
     Each check passes where everything is as it should be, and says what it saw.
     """
-    if name == "certificate":
-        _reach(world, 30)
+    project = Project(world.root)
+    found = {name: check(project) for name, check in CHECKS.items() if name != "certificate"}
+    _reach(world, 30)
+    found["certificate"] = world.find("certificate")
 
-    found = world.find(name)
-
-    assert (found.result, found.next) == (Result.PASS, ""), found
-    assert found.evidence
+    assert found.keys() == CHECKS.keys()
+    assert {name: each for name, each in found.items() if each.result != Result.PASS} == {}
+    assert all(each.evidence for each in found.values())
 
 
 @pytest.mark.parametrize(
@@ -435,7 +439,8 @@ def test_fails(world: World, name: str, break_it: Edit) -> None:
 
     found = world.find(name)
 
-    assert found.result in {Result.FAIL, Result.NOT_YET}, found
+    wanted = {Result.FAIL, Result.NOT_YET} if name in NOT_YET else {Result.FAIL}
+    assert found.result in wanted, found
     assert found.evidence
     assert found.next
 

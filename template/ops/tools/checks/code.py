@@ -49,7 +49,8 @@ def configuration(project: Project) -> Finding:
     if not ended.returncode:
         shown = [line.partition("=")[0] for line in ended.stdout.splitlines() if "=" in line]
         return passes(f"complete; set here: {', '.join(shown) or 'nothing'}")
-    told = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
+    lines = (ended.stdout + ended.stderr).splitlines()
+    told = [json.loads(line) for line in lines if line.startswith("{")]
     wrong = {each["variable"]: each["problem"] for each in told if "variable" in each}
     evidence = "; ".join(f"{name} {problem}" for name, problem in wrong.items())
     env = "run this with the settings of production: `uv run --env-file FILE python -m ops …`"

@@ -317,7 +317,7 @@ def times_consistent(project: Project) -> Finding:
     """
     if not project.settings:
         ended = project.run("config", "show", "--all")
-        said = re.findall(r'"problem": "([^"]*)"', ended.stdout)
+        said = re.findall(r'"problem": "([^"]*)"', ended.stdout + ended.stderr)
         # What is missing says nothing of the limits; `configuration` tells of it.
         faults = [each for each in said if not each.startswith("is missing")]
         return (
