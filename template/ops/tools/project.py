@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ops.tools.declaration import PATH, Declaration, read
 
 __all__ = ["COMMAND_SECONDS", "Project"]
 
@@ -59,12 +59,11 @@ class Project:
         return (self.root / "src" / self.package / "chassis" / "database.py").exists()
 
     @cached_property
-    def declaration(self) -> dict[str, Any]:
+    def declaration(self) -> Declaration:
         """
-        `ops/service.yaml`, as it is.
+        `ops/service.yaml`; raises Malformed.
         """
-        loaded: dict[str, Any] = yaml.safe_load((self.root / "ops" / "service.yaml").read_text())
-        return loaded
+        return read(self.root / PATH)
 
     @cached_property
     def name(self) -> str:
