@@ -20,6 +20,7 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 from harness import ROOT
+from ops.tools import envelope
 from ops.tools.checks import CHECKS
 from ops.tools.finding import Finding, Result
 from ops.tools.project import Project
@@ -58,6 +59,11 @@ EXPRESSIONS = {
     "queue_age": "app_messages_oldest_seconds > 300",
     "job_age": "time() - app_job_last_success_timestamp_seconds > 26 * 3600",
 }
+POSTMORTEM = """
+| action | owner | due | done |
+| --- | --- | --- | --- |
+| mend it | Ada | 2999-01-31 | |
+"""
 
 
 class World:
@@ -228,6 +234,8 @@ def _world(rendered: Path, release: Path, tmp_path: Path, monkeypatch: pytest.Mo
         text = text.replace(old, new)
     world.write("ops/service.yaml", text)
     _humans(world)
+    world.write("ops/postmortems/2026-01-31-oops.md", POSTMORTEM)
+    world.write("ops/envelope.md", envelope.envelope(Project(root)))
     answers = (root / ".copier-answers.yml").read_text().splitlines()
     kept = [line for line in answers if not line.startswith(("_commit", "_src_path"))]
     world.write(
@@ -384,6 +392,13 @@ FAULTS: list[tuple[str, Edit]] = [
         _replace("deploy/kubernetes/base/job.yaml", "values: [64, 78]", "values: [64]"),
     ),
     ("runbook_sections", _replace(RUNBOOK, "## exit-78", "## other")),
+    ("runbook_sections", _replace(RUNBOOK, "## exit-64", "## exit-64\n[x](b.md#gone)")),
+    ("envelope_current", _declare("percent: 99.9", "percent: 99.8")),
+    (
+        "postmortem_actions",
+        _replace("ops/postmortems/2026-01-31-oops.md", "2999-01-31", "2026-01-31"),
+    ),
+    ("postmortem_actions", _replace("ops/postmortems/2026-01-31-oops.md", "Ada", "")),
     ("secrets_ignored", _replace(".gitignore", ".env", ".other")),
     ("secrets_ignored", lambda world: world.write(".dockerignore", "")),
     ("secrets_ignored", _track),

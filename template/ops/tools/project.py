@@ -74,10 +74,7 @@ class Project:
         """
         What the declaration says at *path* below `spec`; None for nothing and for a placeholder.
         """
-        value: Any = self.declaration.get("spec")
-        for key in path.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
-        return None if isinstance(value, str) and re.fullmatch("<.*>", value) else value
+        return self.declaration.get(path)
 
     @cached_property
     def settings(self) -> dict[str, str]:

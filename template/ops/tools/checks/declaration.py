@@ -16,14 +16,10 @@ def declaration_complete(project: Project) -> Finding:
     """
     Nothing in ops/service.yaml is left in angle brackets.
     """
-    lines = enumerate(project.lines(_FILE), 1)
-    left = [
-        f"line {number}: {line.partition(':')[0]}"
-        for number, line in lines
-        if re.search(r":\s*[\"']?<.*>[\"']?$", line)
-    ]
+    left = project.declaration.placeholders
     if left:
-        return not_yet("; ".join(left), next=f"fill them in: {_FILE}")
+        said = ", ".join(f"{project.declaration.where(path)} {path}" for path in left)
+        return not_yet(said, next=f"fill them in: {_FILE}")
     return passes("no placeholder is left")
 
 
