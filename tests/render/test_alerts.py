@@ -195,7 +195,7 @@ def prove(promtool: str, alerts: Path, part: str) -> subprocess.CompletedProcess
     """
     The end of the tests of one part.
     """
-    command = [promtool, "test", "rules", alerts / "tests" / f"{part}.yaml"]
+    command = [promtool, "test", "rules", str(alerts / "tests" / f"{part}.yaml")]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
