@@ -81,12 +81,12 @@ def _requests(settings: dict[str, str], paths: dict[str, Any]) -> list[str]:
             "repeated as HTTP says, others only with what their operation declares."
         ),
         (
-            "- Errors are problem details (RFC 9457): `instance` is the request's id, `reason` is there "
-            "where the answer is not the application's."
+            "- Errors are problem details (RFC 9457): `instance` is the request's id, `reason` is "
+            "there where the answer is not the application's."
         ),
         (
-            "- A planned restart loses no request, where the balancer asks `/readyz`; a process stops "
-            f"taking new ones {get['drain_seconds']} s after it says so."
+            "- A planned restart loses no request, where the balancer asks `/readyz`; a process "
+            f"stops taking new ones {get['drain_seconds']} s after it says so."
         ),
         *declared,
         "",
