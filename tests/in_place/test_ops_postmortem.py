@@ -100,7 +100,7 @@ def test_timeline(folder: Path, ops: Callable[..., Any]) -> None:
 @pytest.mark.promise("P3")
 def test_what_is_refused(folder: Path, ops: Callable[..., Any]) -> None:
     """
-    Times without a zone or reversed, files that are not there, and to overwrite; nothing is touched.
+    Times without a zone or reversed, files that are not there, to overwrite; nothing is touched.
     """
     naive = ops("new", "--from", "2026-11-23T03:50", "--to", "2026-11-23T04:50Z")
     reversed_ = ops("new", "--from", "2026-11-23T04:50Z", "--to", "2026-11-23T03:50Z")

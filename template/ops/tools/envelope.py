@@ -9,6 +9,8 @@ import sys
 from subprocess import TimeoutExpired
 from typing import Any
 
+import yaml
+
 from ops.tools.project import Project
 
 __all__ = ["PATH", "envelope", "register"]
@@ -24,8 +26,8 @@ def envelope(project: Project) -> str:
     The text that the file must have; raises ValueError where the service can't tell its settings.
     """
     settings = dict(KNOWN.findall(_said(project, "config", "doc")))
-    spec: dict[str, Any] = project.declaration.get("spec") or {}
-    name = project.declaration.get("metadata", {}).get("name", project.package)
+    declared = yaml.safe_load((project.root / "ops" / "service.yaml").read_text(encoding="utf-8"))
+    spec, name = declared["spec"], declared["metadata"]["name"]
     lines = [
         f"# What {name} promises",
         "",
@@ -148,7 +150,7 @@ def _write(arguments: argparse.Namespace, project: Project) -> int:
     path = project.root / PATH
     try:
         text = envelope(project)
-    except (OSError, ValueError, KeyError, TimeoutExpired) as error:
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError, TimeoutExpired) as error:
         print(f"{PATH} can't be written: {error}", file=sys.stderr)
         return 78
     there = path.read_text(encoding="utf-8") if path.exists() else ""
