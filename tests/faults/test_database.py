@@ -467,8 +467,8 @@ def test_limit_of_ones_own(serve: Start, shared: PostgreSQL) -> None:
 
 def test_standby(serve: Start, postgresql: PostgreSQL) -> None:
     """
-    A database that turned read-only, as the old primary does in a failover, is an outage for what
-    writes, and for nothing else; its connection goes, so that the next one may find the new primary.
+    A database that turned read-only, as in a failover, is an outage for what writes, and for
+    nothing else; its connection goes, so that the next one may find the new primary.
     """
     service = serve(postgresql, pool_size_max=1)
     assert service.post_json("/v1/notes", {"text": "before"}).status == 201
