@@ -425,7 +425,9 @@ def test_too_many_wait(serve: Start, ask: Ask, shared: PostgreSQL) -> None:
     assert sorted(answer().status for answer in pending) == [200, 503, 503, 503]
 
 
-@pytest.mark.parametrize("kind", ["sql", "type", "count", "twice", "bug", "file"])
+@pytest.mark.parametrize(
+    "kind", ["sql", "type", "count", "twice", "bug", "file", "timeout", "line"]
+)
 def test_bug_is_no_outage(serve: Start, shared: PostgreSQL, kind: str) -> None:
     """
     What the database refused, or never saw, is an error of ours, and costs no connection.
@@ -450,6 +452,43 @@ def test_other_outage_is_not_the_databases(serve: Start, shared: PostgreSQL) -> 
     assert service.get("/faults/database/backend").json["pid"] == pid
     assert not service.events("database_unavailable")
     assert metric(service, "app_database_failures_total") == 0
+
+
+def test_limit_of_ones_own(serve: Start, shared: PostgreSQL) -> None:
+    """
+    Who sets a limit of their own around a statement gets 503, and the statement's connection goes.
+    """
+    service = serve(shared, pool_size_max=1)
+    pid = service.get("/faults/database/backend").json["pid"]
+
+    assert service.get("/faults/database/impatient").status == 503
+    assert service.get("/faults/database/backend").json["pid"] != pid
+
+
+def test_standby(serve: Start, postgresql: PostgreSQL) -> None:
+    """
+    A database that turned read-only, as in a failover, is an outage for what writes, and for
+    nothing else; its connection goes, so that the next one may find the new primary.
+    """
+    service = serve(postgresql, pool_size_max=1)
+    assert service.post_json("/v1/notes", {"text": "before"}).status == 201
+    pid = service.get("/faults/database/backend").json["pid"]
+    postgresql.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+    postgresql.execute("SELECT pg_reload_conf()")
+    wait_until(lambda: service.post_json("/v1/notes", {"text": "lost"}).status == 503)
+    refused = service.post_json("/v1/notes", {"text": "lost"})
+
+    assert (refused.status, refused.headers["retry-after"] != "") == (503, True)
+    assert service.get("/v1/notes").status == 200
+    assert service.get("/faults/database/backend").json["pid"] != pid
+    (told,) = service.events("database_unavailable")
+    assert told["reason"] == "ReadOnlySQLTransactionError"
+    postgresql.execute("ALTER SYSTEM RESET default_transaction_read_only")
+    postgresql.execute("SELECT pg_reload_conf()")
+    wait_until(lambda: service.post_json("/v1/notes", {"text": "after"}).status == 201, seconds=5)
+    texts = [row["text"] for row in postgresql.fetch("SELECT text FROM notes ORDER BY number")]
+    assert texts == ["before", "after"]
+    check_log(service)
 
 
 def test_password_is_rotated(serve: Start, postgresql: PostgreSQL, tmp_path: Path) -> None:

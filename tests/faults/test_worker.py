@@ -5,6 +5,7 @@ A worker under faults: killed, frozen, stopped, fed with poison.
 import json
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -452,6 +453,9 @@ def test_dead_are_listed_retried_and_dropped(queue: Queue) -> None:
     assert all(f"{number}  fault" in listed for number in dead)
     assert "4 dead" in listed
     assert "Traceback" in queue.run("dead", "list", str(dead[0]))[1]
+    code, told = queue.run("dead", "drop", str(dead[0]), "--count", "5")
+    assert (code, len(queue.rows())) == (64, 4)
+    assert "not 5" in told
 
     assert queue.run("dead", "retry", str(dead[0]))[0] == 0
     wait_until(lambda: queue.effects() == ["0"])
@@ -468,6 +472,52 @@ def test_dead_are_listed_retried_and_dropped(queue: Queue) -> None:
     code, told = queue.run("dead", "list")
     assert code == 69
     assert len(told.splitlines()) == 1
+
+
+def test_wrong_payload(queue: Queue) -> None:
+    """
+    A message that is not as its handler declares it is dead with what is wrong, and no advice.
+    """
+    wrong, broken = queue.put(sleep="long", other=1), queue.put()
+    queue.postgresql.execute("UPDATE messages SET payload = '5' WHERE id = $1", broken)
+    queue.worker(message_attempts=1)
+    wait_until(lambda: len(queue.rows("dead_at IS NOT NULL")) == 2)
+
+    code, listed = queue.run("dead", "list")
+    whole = queue.run("dead", "list", str(wrong))[1]
+
+    assert code == 0
+    first, second, _ = listed.splitlines()
+    told = (
+        "not a Fault: sleep: Input should be a valid number, other: Extra inputs are not permitted"
+    )
+    assert first.endswith(told)
+    assert "not a Fault: Input should be an object" in second
+    assert "pydantic.dev" not in listed + whole
+
+
+def test_backlog_is_counted_up_to_a_number(queue: Queue) -> None:
+    """
+    A queue of very many is looked at as fast as a short one: they are counted up to 10,000, live
+    and dead apart; the age of the oldest is right.
+    """
+    sql = """
+        INSERT INTO messages (name, payload, ready_at, dead_at)
+        SELECT 'of-tomorrow', '{}', now() - interval '100 s', dead_at
+        FROM generate_series(1, 10500), (VALUES (NULL), (now())) AS kinds (dead_at)
+    """
+    queue.postgresql.execute(sql)
+    worker = queue.worker()
+
+    wait_until(lambda: 'app_messages_waiting{name="unknown"}' in metrics(worker))
+
+    shown = metrics(worker)
+    assert 'app_messages_waiting{name="unknown"} 10000.0' in shown
+    assert 'app_messages_dead{name="unknown"} 10000.0' in shown
+    (oldest,) = re.findall(
+        r'^app_messages_oldest_seconds{name="unknown"} (\S+)$', shown, re.MULTILINE
+    )
+    assert 100 <= float(oldest) < 200
 
 
 def test_dead_are_forgotten(queue: Queue) -> None:

@@ -31,6 +31,16 @@ async def sleep(request: Request, seconds: float) -> dict[str, bool]:
     return {}
 
 
+@router.get("/impatient")
+async def impatient(request: Request) -> dict[str, bool]:
+    """
+    A limit of the team's own around a statement.
+    """
+    async with _database(request).connection() as connection, asyncio.timeout(0.2):
+        await connection.execute("SELECT pg_sleep(1)")
+    return {}
+
+
 @router.get("/transaction")
 async def transaction(request: Request, seconds: float) -> dict[str, bool]:
     """
@@ -105,6 +115,10 @@ async def wrong(request: Request, kind: str) -> dict[str, bool]:
             raise Unavailable("another service")
         if kind == "file":
             raise FileNotFoundError("not the database's")
+        if kind == "timeout":
+            raise TimeoutError("not the database's")
+        if kind == "line":
+            raise ConnectionResetError("not the database's")
         if kind == "bug":
             raise RuntimeError("not about the database")
         await connection.execute(*statements[kind])

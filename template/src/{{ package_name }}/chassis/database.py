@@ -7,6 +7,7 @@ A connection whose state is in doubt is cut, not mended: whoever asks next gets 
 import asyncio
 import math
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ __all__ = ["EXPECTED", "Connection", "Database", "connection_options", "open_dat
 # something, lock not free, stopped or over its time, trouble of its machine.
 # Source: PostgreSQL's documentation, appendix A.
 EXPECTED = ("08", "25006", "25P03", "25P04", "28", "3D000", "40", "53", "55P03", "57", "58")
-# The line is lost, or silent; another OSError in the body, such as of a file, is none of ours.
+# The line is lost, or silent, where asyncpg says so; an OSError of the body is none of ours.
 LOST = ConnectionError, TimeoutError
 # The database tells better what took too long; whoever is frozen tells nothing.
 SLACK_SECONDS = 0.2
@@ -208,8 +209,21 @@ def _is_expected(error: BaseException, connection: "Connection | None") -> bool:
     """
     if not isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError):
         return False
-    is_lost = isinstance(error, LOST) or connection is None or _is_closed(connection)
+    is_lost = _is_lost(error) or connection is None or _is_closed(connection)
     return is_lost or (getattr(error, "sqlstate", None) or "").startswith(EXPECTED)
+
+
+def _is_lost(error: BaseException | None) -> bool:
+    """
+    Whether asyncpg waited in vain, also within a limit of the caller's own; the body may have
+    waited for something else.
+    """
+    while isinstance(error, (*LOST, asyncio.CancelledError)):
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if any(frame.f_globals.get("__name__", "").startswith("asyncpg.") for frame in frames):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _is_doubtful(error: BaseException, connection: "Connection") -> bool:
@@ -218,7 +232,7 @@ def _is_doubtful(error: BaseException, connection: "Connection") -> bool:
     """
     is_fatal = getattr(error, "severity_en", None) in {"FATAL", "PANIC"}
     is_standby = getattr(error, "sqlstate", None) == "25006"
-    return isinstance(error, LOST) or is_fatal or is_standby or _is_closed(connection)
+    return _is_lost(error) or is_fatal or is_standby or _is_closed(connection)
 
 
 def _is_closed(connection: "Connection") -> bool:

@@ -39,7 +39,7 @@ def run(
     Without ids, nothing is changed unless exactly *count* messages match.
     """
     which = list(ids), all or (act == "list" and not ids and not name), name
-    wanted = len(set(ids)) if ids else count
+    wanted = len(set(ids)) if ids and count is None else count
     try:
         return asyncio.run(_run(settings, act, which, wanted))
     except asyncpg.PostgresError as error:

@@ -10,18 +10,19 @@ import random
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from operator import itemgetter
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import orjson
 from prometheus_client import Counter, Gauge, Histogram
+from pydantic import ValidationError
 from structlog.contextvars import bind_contextvars
 
+from .backlog import EXPECTED, watch
 from .database import Database, open_database
 from .deadline import DEADLINE
 from .health import Check
@@ -71,22 +72,7 @@ AGAIN = """
 DEAD = """
     UPDATE messages SET lease = NULL, dead_at = now(), error = $3 WHERE id = $1 AND lease = $2
 """
-LOOK = """
-    SELECT name, count(*) FILTER (WHERE dead_at IS NULL) AS depth, count(dead_at) AS dead,
-        coalesce(extract(epoch FROM now() - min(ready_at) FILTER (
-            WHERE dead_at IS NULL AND ready_at <= now()
-        )), 0)::float8 AS oldest
-    FROM messages GROUP BY name
-"""
-FORGET = """
-    DELETE FROM messages WHERE id IN (
-        SELECT id FROM messages WHERE dead_at < now() - make_interval(days => $1)
-        ORDER BY dead_at LIMIT 1000 FOR UPDATE SKIP LOCKED
-    )
-"""
-# No schema yet, no permission: they may come. What else the database can't do is Unavailable.
-EXPECTED = (Unavailable, asyncpg.PostgresError)
-LOOK_SECONDS, PAUSE_SECONDS = 5, 1
+PAUSE_SECONDS = 1
 # Time for a handler to end when it is cancelled.
 CANCEL_SECONDS = 0.3
 # Longest pause before a message is tried again: what does not answer may do so any minute.
@@ -98,9 +84,6 @@ ERROR_MAX_CHARACTERS = 10_000
 HANDLED = Counter("app_messages_handled", "By what became of them.", ["name", "outcome"])
 SECONDS = Histogram("app_message_duration_seconds", "Handling a message.", ["name"])
 IN_FLIGHT = Gauge("app_messages_in_flight", "Messages being handled.")
-DEPTH = Gauge("app_messages_waiting", "Messages that are not dead.", ["name"])
-OLDEST = Gauge("app_messages_oldest_seconds", "How long the oldest has been ready.", ["name"])
-DEADS = Gauge("app_messages_dead", "Messages that wait for a person.", ["name"])
 log = get_logger()
 
 
@@ -142,7 +125,7 @@ def run(compose: Compose, process: Process) -> None:
             consumer = _Consumer(worker.handlers, process, database)
             yield _Wired(
                 checks=[*worker.checks, Check(name="queue", probe=consumer.ping)],
-                tasks={**worker.tasks, "queue": consumer.watch},
+                tasks={**worker.tasks, "backlog": partial(watch, database, worker.handlers, own)},
                 threads={**worker.threads, "beat": consumer.beat},
                 consumer=consumer,
             )
@@ -169,7 +152,6 @@ class _Consumer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._abandoned: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
-        self._unknown: set[str] = set()
 
     async def consume(self) -> None:
         """
@@ -201,20 +183,6 @@ class _Consumer:
             log.warning("grace_exceeded", **self._process.stacks())
             self._over.set()
             await asyncio.wait(self._tasks, timeout=CANCEL_SECONDS * 3)
-
-    async def watch(self) -> None:
-        """
-        Look at the whole queue now and then, for the metrics; forget what has long been dead.
-        """
-        while True:
-            # While nobody knows, no number is better than an old one.
-            rows: list[asyncpg.Record] = []
-            with suppress(*EXPECTED):
-                async with self._database.connection() as connection:
-                    rows = await connection.fetch(LOOK)
-                    await connection.execute(FORGET, self._settings.message_dead_days)
-            self._show(rows)
-            await asyncio.sleep(LOOK_SECONDS)
 
     async def ping(self) -> None:
         """
@@ -335,7 +303,13 @@ class _Consumer:
 
         async def work() -> None:
             DEADLINE.set(time.monotonic() + limit)
-            message.payload = handler.payload.model_validate_json(payload)
+            try:
+                message.payload = handler.payload.model_validate_json(payload)
+            except ValidationError as error:
+                # Its text ends with advice for programmers, at an address of pydantic's.
+                found = [(".".join(map(str, one["loc"])), one["msg"]) for one in error.errors()]
+                told = ", ".join(": ".join(filter(None, one)) for one in found)
+                raise ValueError(f"not a {handler.payload.__name__}: {told}") from None
             await handler.handle(message)
 
         task = asyncio.create_task(work(), name=f"handler {message.name} {message.id}")
@@ -428,22 +402,6 @@ class _Consumer:
         if outcome == "dead" or (reason == "bug" and row["failures"] == 1):
             kind = f"message {row['name']}"
             self._process.tell(error, event="message_dead", kind=kind)
-
-    def _show(self, rows: "list[asyncpg.Record]") -> None:
-        """
-        Fill the gauges; what nobody here handles is one name, and told when it appears.
-        """
-        for gauge in (DEPTH, OLDEST, DEADS):
-            gauge.clear()
-        names = {row["name"] for row in rows} - self._handlers.keys()
-        if new := names - self._unknown:
-            log.warning("messages_unknown", names=sorted(new)[:20])
-        self._unknown = names
-        for row in sorted(rows, key=itemgetter("oldest")):
-            name = row["name"] if row["name"] in self._handlers else "unknown"
-            DEPTH.labels(name).inc(row["depth"])
-            DEADS.labels(name).inc(row["dead"])
-            OLDEST.labels(name).set(row["oldest"])
 
 
 def _tell(error: Exception) -> None:
