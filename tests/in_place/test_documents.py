@@ -242,4 +242,5 @@ def test_no_placeholders() -> None:
     for name in names:
         path = ROOT / name
         if path.is_file() and not path.is_symlink():
-            assert not words.search(path.read_text()), name
+            # A picture has no words.
+            assert path.suffix == ".png" or not words.search(path.read_text()), name
