@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import NoReturn
 
-from ops.tools import checklist, report
+from ops.tools import checklist, envelope, postmortem, report
 from ops.tools.checks import CHECKS
 from ops.tools.declaration import Malformed, did_you_mean
 from ops.tools.project import Project
@@ -67,6 +67,8 @@ def main() -> NoReturn:
         "--date", type=date.fromisoformat, help="when, such as 2027-01-31 (default: today)"
     )
     command.set_defaults(function=_sign)
+    postmortem.register(commands)
+    envelope.register(commands)
     arguments = parser.parse_args()
     try:
         sys.exit(arguments.function(arguments, Project(ROOT)))
