@@ -207,6 +207,7 @@ def test_table_fits(run: Run, root: Path) -> None:
     code, out, _ = run("run", "things")
 
     assert code == 0
+    assert "\n[ ]      walk: Walk.\n" in out
     assert max(map(len, out.splitlines())) <= 80
     assert "\x1b" not in out
 

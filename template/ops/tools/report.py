@@ -22,6 +22,7 @@ __all__ = ["CHECK_SECONDS", "Line", "as_json", "as_table", "exit_code", "look", 
 # For all checks together: they run at once. Longer than a command of the service may take.
 CHECK_SECONDS = 9.0
 _WIDTH = 80
+_WALKED = "walked each time: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +104,9 @@ def as_table(lines: list[Line], lists: Iterable[Checklist], declaration: Declara
         if ours:
             rows += ["", *textwrap.wrap(f"{checklist.title} ({checklist.name})", _WIDTH), ""]
         for line in ours:
-            rows += _wrap(f"{line.result:<8} {line.id}: {line.evidence}")
+            # A box to walk looks like one.
+            word = "[ ]" if line.evidence.startswith(_WALKED) else line.result
+            rows += _wrap(f"{word:<8} {line.id}: {line.evidence.removeprefix(_WALKED)}")
             rows += _wrap(f"{'':<8} next: {line.next}") if line.next else []
     counts = Counter(line.result for line in lines)
     rows += ["", ", ".join(f"{counts[result]} {result}" for result in Result)]
@@ -130,7 +133,8 @@ def _try(name: str, check: Check, project: Project, found: dict[str, Finding]) -
 def _weigh(item: Item, project: Project, found: Mapping[str, Finding]) -> Finding | None:
     declared = project.declaration.tier
     if declared and declared > item.tier:
-        return _skip(f"counts for tier {item.tier} and above; this service is of tier {declared}")
+        counts = "A" if item.tier == "A" else "A and B"
+        return _skip(f"counts for tier {counts}; this service is of tier {declared}")
     if item.check is None:
         return _human(item, project)
     finding = _waived(item.check, project) or found.get(item.check)
@@ -154,7 +158,7 @@ def _waived(check: str, project: Project) -> Finding | None:
 
 def _human(item: Item, project: Project) -> Finding:
     if item.is_each_time:
-        return _skip(f"[ ] {item.text} (walked each time)")
+        return _skip(f"{_WALKED}{item.text}")
     command = f"uv run python -m ops checklist sign {item.id} --by NAME"
     if item.until is None:
         return not_yet(f"nobody signed yet ({item.owner}): {item.text}", next=command)
