@@ -104,13 +104,11 @@ class Project:
         """
         The files of these patterns, by name, without lines that are comments; in Markdown they are headings.
         """
+        found = (path for pattern in patterns for path in sorted(self.root.glob(pattern)))
+        texts = {self.name_of(path): path.read_text() for path in found if path.is_file()}
         return {
-            self.name_of(path): path.read_text()
-            if path.suffix == ".md"
-            else re.sub(r"(?m)^\s*#.*\n?", "", path.read_text())
-            for pattern in patterns
-            for path in sorted(self.root.glob(pattern))
-            if path.is_file()
+            name: text if name.endswith(".md") else re.sub(r"(?m)^\s*#.*\n?", "", text)
+            for name, text in texts.items()
         }
 
     def lines(self, name: str) -> list[str]:

@@ -317,8 +317,8 @@ def times_consistent(project: Project) -> Finding:
     """
     if not project.settings:
         # What is missing says nothing of the limits.
-        told = project.problems.items()
-        faults = [f"{name} {said}" for name, said in told if not said.startswith("is missing")]
+        wrong = project.problems.items()
+        faults = [f"{name} {said}" for name, said in wrong if not said.startswith("is missing")]
         if not faults:
             return not_yet("the settings are not complete", next="see `configuration`")
         return judge(faults, "they can't be compared", next="see `config show`")
