@@ -445,6 +445,7 @@ def test_every_check_has_a_fault() -> None:
     assert len(CHECKS) >= 28
 
 
+@pytest.mark.promise("P1", "P5")
 def test_passes(world: World) -> None:
     """
     Each check passes where everything is as it should be, and says what it saw.
@@ -460,6 +461,7 @@ def test_passes(world: World) -> None:
     assert all(each.evidence for each in found.values())
 
 
+@pytest.mark.promise("P1", "P5")
 @pytest.mark.parametrize(
     ("name", "break_it"), FAULTS, ids=[f"{name}-{index}" for index, (name, _) in enumerate(FAULTS)]
 )

@@ -102,7 +102,7 @@ class Project:
 
     def texts(self, *patterns: str) -> dict[str, str]:
         """
-        The files of these patterns, by name, without lines that are comments; in Markdown they are headings.
+        The files of these patterns, by name, without comments: lines that in Markdown are headings.
         """
         found = (path for pattern in patterns for path in sorted(self.root.glob(pattern)))
         texts = {self.name_of(path): path.read_text() for path in found if path.is_file()}
