@@ -186,6 +186,7 @@ def test_slow_head_is_told(start: Start) -> None:
         assert code == problem["status"] == 408
         assert fields["content-type"] == "application/problem+json"
         assert fields["x-request-id"] == problem["instance"]
+        assert problem["reason"] == "slow"
         assert 0.7 < time.monotonic() - began < 3
         assert read_all(silent) == b""
     told = service.wait_for("connection_refused", request_id=problem["instance"])

@@ -63,6 +63,7 @@ def test_answer_at_the_deadline(start: Start, path: str) -> None:
 
     assert answer.status == 504
     assert answer.json["title"] == "Gateway Timeout"
+    assert answer.json["reason"] == "deadline"
     assert answer.headers["x-request-id"] == answer.json["instance"]
     assert 0.5 <= seconds < 0.5 + MARGIN
     line = service.wait_for("request", status=504)

@@ -84,6 +84,7 @@ def _assert_whole(path: Path) -> None:
             assert data.count(b"\n") == table["rows"]
 
 
+@pytest.mark.promise("P4")
 def test_steps_of_the_how_to(
     start_in: Callable[..., Any], project: Path, postgresql: PostgreSQL, tmp_path: Path
 ) -> None:
