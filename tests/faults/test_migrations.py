@@ -160,6 +160,7 @@ def columns(postgresql: PostgreSQL) -> set[str]:
     return {row["column_name"] for row in postgresql.fetch(query)}
 
 
+@pytest.mark.promise("P4")
 def test_dry_run(migrate: Migrate, postgresql: PostgreSQL) -> None:
     """
     `up --dry-run` prints the SQL, and nothing happens.

@@ -439,6 +439,7 @@ def test_database_outage(queue: Queue, outage: str) -> None:
     assert tracker.events == []
 
 
+@pytest.mark.promise("P4")
 def test_dead_are_listed_retried_and_dropped(queue: Queue) -> None:
     """
     The dead are listed; they are tried again or dropped by id, or if their number was said.

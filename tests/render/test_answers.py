@@ -269,8 +269,12 @@ def test_database_can_be_chosen_later(
         assert "<<<<<<<" not in git("diff", cwd=project)
         return {str(path.relative_to(package)) for path in package.rglob("*.py")}
 
+    drill = project / "ops" / "checklists" / "restore-drill.md"
     before = update()
+    assert not drill.exists()
     chosen = update("--data", "database=postgresql", "--data", "processes=[web,job]")
+    assert drill.exists()
+    drill.unlink()
     (package / "notes.py").unlink()
     after = update()
     dropped = update("--data", "database=none", "--data", "processes=[web]")
@@ -279,6 +283,7 @@ def test_database_can_be_chosen_later(
     assert ours | {"notes.py", "migrations/versions/0001_notes.py"} <= chosen - before
     assert "asyncpg" not in (project / "pyproject.toml").read_text()
     assert after == chosen - {"notes.py"}
+    assert not drill.exists()
     assert not ours & dropped
     assert (package / "resources.py").read_text() == "# mine\n"
 

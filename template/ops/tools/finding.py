@@ -5,7 +5,7 @@ What a check finds: a result, what was observed, and where to go next.
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Finding", "Result", "fails", "not_yet", "passes", "unknown"]
+__all__ = ["Finding", "Result", "fails", "judge", "not_yet", "passes", "unknown"]
 
 
 class Result(StrEnum):
@@ -48,3 +48,10 @@ def not_yet(evidence: str, *, next: str) -> Finding:  # noqa: A002  # as above
 
 def unknown(evidence: str, *, next: str) -> Finding:  # noqa: A002  # as above
     return Finding(result=Result.UNKNOWN, evidence=evidence, next=next)
+
+
+def judge(faults: list[str], evidence: str, *, next: str) -> Finding:  # noqa: A002  # as above
+    """
+    Passes without *faults*, which are as many sentences.
+    """
+    return fails("; ".join([*faults, evidence]), next=next) if faults else passes(evidence)

@@ -2,6 +2,8 @@
 The project that checks look at: its files, its declaration, its command.
 """
 
+import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -11,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ops.tools.declaration import PATH, Declaration, read
 
 __all__ = ["COMMAND_SECONDS", "Project"]
 
@@ -57,20 +59,77 @@ class Project:
         return (self.root / "src" / self.package / "chassis" / "database.py").exists()
 
     @cached_property
-    def declaration(self) -> dict[str, Any]:
+    def declaration(self) -> Declaration:
         """
-        `ops/service.yaml`, as it is.
+        `ops/service.yaml`; raises Malformed.
         """
-        loaded: dict[str, Any] = yaml.safe_load((self.root / "ops" / "service.yaml").read_text())
-        return loaded
+        return read(self.root / PATH)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    @cached_property
+    def name(self) -> str:
+        name: str = self.pyproject["project"]["name"]
+        return name
+
+    def said(self, path: str) -> Any:
+        """
+        What the declaration says at *path* below `spec`; None for nothing and for a placeholder.
+        """
+        return self.declaration.get(path)
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """
+        What is in force here; a database that nobody named is assumed. Empty if that is not enough.
+        """
+        url = {"APP_DATABASE_URL": "postgresql://localhost/assumed"} if self.has_database else {}
+        shown = self.run("config", "show", "--all", **(url | os.environ)).stdout.splitlines()
+        pairs = (line.partition("  # ")[0].partition("=") for line in shown if "  # " in line)
+        return {name: text for name, _, text in pairs}
+
+    def texts(self, *patterns: str) -> dict[str, str]:
+        """
+        The files of these patterns, by name, without lines that are comments.
+        """
+        return {
+            self.name_of(path): re.sub(r"(?m)^\s*#.*\n?", "", path.read_text())
+            for pattern in patterns
+            for path in sorted(self.root.glob(pattern))
+            if path.is_file()
+        }
+
+    def lines(self, name: str) -> list[str]:
+        """
+        Of a file that may be missing, without blanks around.
+        """
+        path = self.root / name
+        return [line.strip() for line in path.read_text().splitlines()] if path.exists() else []
+
+    def name_of(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    def git(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """
+        Asks nobody for a password; raises subprocess.TimeoutExpired.
+        """
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=self.root,
+            env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=COMMAND_SECONDS,
+        )
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """
         A command of the service, such as `config show`; raises subprocess.TimeoutExpired.
         """
         return subprocess.run(
             [sys.executable, "-m", self.package, *arguments],
             cwd=self.root,
+            env=os.environ | environment,
             capture_output=True,
             text=True,
             check=False,

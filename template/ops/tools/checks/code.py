@@ -2,12 +2,22 @@
 Checks of what is in the repository.
 """
 
+import ast
+import hashlib
+import json
 import subprocess
 
-from ops.tools.finding import Finding, fails, not_yet, passes
+from ops.tools.finding import Finding, fails, judge, not_yet, passes
 from ops.tools.project import COMMAND_SECONDS, Project
 
-__all__ = ["lock_file"]
+__all__ = [
+    "configuration",
+    "job_runtime",
+    "lock_file",
+    "migrations_reversible",
+    "secrets_ignored",
+    "template_files",
+]
 
 
 def lock_file(project: Project) -> Finding:
@@ -29,3 +39,100 @@ def lock_file(project: Project) -> Finding:
         said = (ended.stderr.strip().splitlines() or [""])[-1]
         return fails(f"`uv lock --check` says {said!r}", next="run `uv lock`, and commit it")
     return passes("uv.lock agrees with pyproject.toml")
+
+
+def configuration(project: Project) -> Finding:
+    """
+    The settings of this environment are complete, known and consistent.
+    """
+    ended = project.run("config", "show")
+    if not ended.returncode:
+        shown = [line.partition("=")[0] for line in ended.stdout.splitlines() if "=" in line]
+        return passes(f"complete; set here: {', '.join(shown) or 'nothing'}")
+    lines = (ended.stdout + ended.stderr).splitlines()
+    told = [json.loads(line) for line in lines if line.startswith("{")]
+    wrong = {each["variable"]: each["problem"] for each in told if "variable" in each}
+    evidence = "; ".join(f"{name} {problem}" for name, problem in wrong.items())
+    env = "run this with the settings of production: `uv run --env-file FILE python -m ops …`"
+    if wrong and all(problem.startswith("is missing") for problem in wrong.values()):
+        return not_yet(evidence, next=env)
+    return fails(evidence or f"`config show` ends with {ended.returncode}", next=env)
+
+
+def job_runtime(project: Project) -> Finding:
+    """
+    A run of a job ends before the next one begins.
+    """
+    if "job" not in project.process_types:
+        return passes("there is no job")
+    if not project.settings:
+        return not_yet("the settings are not complete", next="see `configuration`")
+    longest = float(project.settings.get("APP_JOB_MAX_RUNTIME_SECONDS", "nan"))
+    interval = float(project.settings.get("APP_JOB_INTERVAL_SECONDS", "nan"))
+    return judge(
+        [] if longest < interval else ["a run may outlast the interval"],
+        f"APP_JOB_MAX_RUNTIME_SECONDS={longest:g}, APP_JOB_INTERVAL_SECONDS={interval:g}",
+        next="see `config show`; make the run shorter or the interval longer",
+    )
+
+
+def migrations_reversible(project: Project) -> Finding:
+    """
+    Each migration has a downgrade that does something.
+    """
+    paths = sorted(project.root.glob(f"src/{project.package}/migrations/versions/[0-9]*.py"))
+    faults = []
+    for path in paths:
+        for node in ast.parse(path.read_text()).body:
+            # A docstring and `pass` call nothing.
+            if getattr(node, "name", "") == "downgrade" and any(
+                isinstance(each, ast.Call) for each in ast.walk(node)
+            ):
+                break
+        else:
+            faults.append(f"{project.name_of(path)} has no downgrade that does something")
+    return judge(
+        faults, f"{len(paths)} migrations", next="write `downgrade`, and try `migrate down`"
+    )
+
+
+def secrets_ignored(project: Project) -> Finding:
+    """
+    `.env` and secrets/ are neither in git nor in the image.
+    """
+    faults = [
+        f"{name} does not name {pattern}"
+        for name, pattern in ((".gitignore", ".env"), (".gitignore", "/secrets/"))
+        if pattern not in project.lines(name)
+    ]
+    if not {"*", ".env", "**/.env", "**/.*"} & {*project.lines(".dockerignore")}:
+        faults.append(".dockerignore lets .env into the image")
+    tracked = project.git("ls-files", "--", ".env", "*/.env", "secrets").stdout.split()
+    faults += [f"git tracks {path}" for path in tracked]
+    return judge(
+        faults,
+        ".env and secrets/ are in .gitignore, not tracked, not in the image",
+        next="`git rm --cached` it, and replace the secrets that it holds",
+    )
+
+
+def template_files(project: Project) -> Finding:
+    """
+    What the template owns is as the template made it, so that an update does not undo your work.
+    """
+    faults, count = [], 0
+    for line in project.lines("ops/tools/sums"):
+        digest, _, pattern = line.partition("  ")
+        name = pattern.format(name=project.name, package=project.package)
+        if (path := project.root / name).exists():
+            count += 1
+            # A checkout may have other ends of lines.
+            held = path.read_bytes().replace(b"\r\n", b"\n")
+            if hashlib.sha256(held).hexdigest() != digest:
+                faults.append(f"{name} was edited")
+    return judge(
+        faults or ([] if count else ["ops/tools/sums is missing or empty"]),
+        f"{count} files compared with ops/tools/sums",
+        next="`git log -- FILE`, then `git checkout COMMIT -- FILE`; "
+        "or waive this until the template has the change",
+    )

@@ -365,16 +365,15 @@ async def _refused(_: Request, error: problem.Refused) -> Response:
 
 
 async def _unavailable(_: Request, error: problem.Unavailable) -> Response:
-    CURRENT.get().reason = "unavailable"
-    return _problem(error.status, {"Retry-After": "1"} if error.status == 503 else None)
+    later = {"Retry-After": "1"} if error.status == 503 else None
+    return _problem(error.status, later, reason="unavailable")
 
 
 async def _bug(_: Request, __: Exception) -> Response:
     """
     FastAPI raises it again after this answer; the envelope reports it.
     """
-    CURRENT.get().reason = "bug"
-    return _problem(500)
+    return _problem(500, reason="bug")
 
 
 async def _not_valid(_: Request, error: RequestValidationError) -> Response:
@@ -382,6 +381,7 @@ async def _not_valid(_: Request, error: RequestValidationError) -> Response:
 
 
 def _problem(status: int, headers: dict[str, str] | None = None, **members: Any) -> Response:
+    CURRENT.get().reason = members.get("reason", CURRENT.get().reason)
     body = b"" if status in {204, 304} else problem.body(status, **members)
     return Response(body, status, headers, problem.MEDIA_TYPE)
 

@@ -11,7 +11,7 @@ from structlog.contextvars import get_contextvars
 __all__ = ["MEDIA_TYPE", "SCHEMA", "Refused", "Unavailable", "body"]
 
 MEDIA_TYPE = "application/problem+json"
-TEXTS = {name: {"type": "string"} for name in ("type", "title", "detail", "instance")}
+TEXTS = {name: {"type": "string"} for name in ("type", "title", "detail", "instance", "reason")}
 SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "instance"],
@@ -39,7 +39,8 @@ class Refused(Exception):  # noqa: N818  # as above
 
 def body(status: int, **members: Any) -> bytes:
     """
-    A problem as JSON; `instance` is the request id, *members* add to it.
+    A problem as JSON; `instance` is the request id, *members* add to it: `reason` where the answer
+    is not the application's is that of the log, and leads to a section of the runbooks.
     """
     problem = {"type": "about:blank", "title": responses.get(status, "Error"), "status": status}
     return orjson.dumps({**problem, "instance": get_contextvars().get("request_id", ""), **members})

@@ -287,7 +287,7 @@ class Connection(HttpToolsProtocol):
 
     def _answer(self, status: int, reason: str, detail: str) -> None:
         request_id = self._tell(reason, status)
-        body = problem.body(status, instance=request_id, detail=detail)
+        body = problem.body(status, instance=request_id, detail=detail, reason=reason)
         fields = f"content-type: {problem.MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
         fields += f"x-request-id: {request_id}\r\nconnection: close\r\n"
         fields += "retry-after: 1\r\n\r\n" if reason == "connections" else "\r\n"

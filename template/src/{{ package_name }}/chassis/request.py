@@ -122,7 +122,7 @@ class Request(Current):
         # Whoever is only told to come again may use the connection for that.
         named = {"retry-after": "1"} if status == 503 else {}
         named |= {} if reason in {"shed", "unavailable"} else {"connection": "close"}
-        body = problem.body(status, instance=self._context["request_id"])
+        body = problem.body(status, instance=self._context["request_id"], reason=reason)
         await respond(self._pass_on, status, body, problem.MEDIA_TYPE, **named)
 
     @property

@@ -1,0 +1,218 @@
+"""
+Alerts and dashboards of every kind of service: they parse, fire, and ask for what there is.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from harness import modules
+
+from questions import QUESTIONS
+
+Render = Callable[..., Path]
+KINDS = [
+    {"processes": processes, "database": database}
+    for processes in QUESTIONS["processes"]
+    for database in QUESTIONS["database"]
+    if not ("worker" in processes and database == "none")
+]
+ALL: dict[str, Any] = {"processes": ["web", "worker", "job"], "database": "postgresql"}
+# Those of others: of prometheus-client, of Prometheus itself and of kube-state-metrics.
+OTHERS = {
+    "kube_cronjob_status_last_successful_time",
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "up",
+}
+METRIC = r"\b((?:app|kube|process)_\w+|up)(?=\{|,|\[)(?!\w)"
+# What is made wrong in a rule, and the file of tests that must object.
+FAULTS = [
+    ("process", "> 3", "> 30"),
+    ("process", "== 0", "== 2"),
+    ("process", 'kind!~"body_too_large', 'kind!~"bug|loop|body_too_large'),
+    ("process", "unless", "and"),
+    ("process", "lines_dropped_total", "lines_total"),
+    ("process", "settings_unknown", "settings"),
+    ("web", '"5.."', '"5..|4.."'),
+    ("web", '"5.."', '"500"'),
+    ("web", "> 14.4 * 0.001", "> 144 * 0.001"),
+    ("web", "> 6 * 0.001", "> 60 * 0.001"),
+    ("web", "> 1 * 0.001", "> 10 * 0.001"),
+    ("web", "> 14.4 * 0.01", "> 144 * 0.01"),
+    ("web", "> 1 * 0.01", "> 10 * 0.01"),
+    ("web", "increase6h > 10", "increase6h > 0"),
+    ("web", 'le="1.0"', 'le="1"'),
+    ("web", "ratio_rate5m > 14.4 * 0.001", "ratio_rate6h > 0"),
+    ("web", 'process_type="web"', 'process_type="worker"'),
+    ("web", "> 0.05", "> 0.5"),
+    ("web", "> 800", "> 8000"),
+    ("worker", "> 300", "> 3000"),
+    ("worker", "> 300", "> 200"),
+    ("worker", 'check="queue"', 'check="database"'),
+    ("worker", "app_messages_dead", "app_messages_waiting"),
+    ("job", "26 * 3600", "24 * 3600"),
+    ("job", "26 * 3600", "260 * 3600"),
+    ("job", 'service="', 'service!="'),
+    ("database", 'check="database"', 'check="queue"'),
+    ("database", "failures_total", "failures"),
+    ("database", "waiting", "in_use"),
+]
+
+
+@pytest.fixture(name="promtool", scope="session")
+def _promtool() -> str:
+    found = shutil.which("promtool")
+    assert found, "apt-get install --no-install-recommends prometheus"
+    return found
+
+
+@pytest.mark.promise("M7")
+@pytest.mark.parametrize("answers", KINDS, ids=lambda kind: "-".join(kind["processes"]))
+def test_parts(render: Render, promtool: str, answers: dict[str, Any]) -> None:
+    """
+    A service has the alerts of its parts, with their tests, and Prometheus takes them.
+    """
+    project = render(**answers)
+    parts = {*answers["processes"]}
+    parts |= {"process"} if parts != {"job"} else set()
+    parts |= {"database"} if answers["database"] == "postgresql" else set()
+
+    for folder in ("ops/alerts", "ops/alerts/tests"):
+        assert {path.stem for path in (project / folder).glob("*.yaml")} == parts
+    boards = {path.stem for path in (project / "ops/dashboards").glob("*.json")}
+    assert boards == parts - {"process"}
+    rules = sorted((project / "ops/alerts").glob("*.yaml"))
+    ended = subprocess.run(
+        [promtool, "check", "rules", *rules], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.promise("M7")
+@pytest.mark.parametrize("name", ["order-desk", "null"])
+@pytest.mark.parametrize("part", ["process", "web", "worker", "job", "database"])
+def test_fire(render: Render, promtool: str, part: str, name: str) -> None:
+    """
+    Each alert fires in a series with its fault, and is silent in a healthy one.
+    """
+    ended = prove(promtool, render(**ALL, service_name=name) / "ops" / "alerts", part)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.promise("M7")
+@pytest.mark.parametrize("fault", FAULTS, ids=" ".join)
+def test_wrong_rules_are_found(
+    render: Render, promtool: str, tmp_path: Path, fault: tuple[str, str, str]
+) -> None:
+    """
+    A rule with a wrong threshold, label or metric goes red.
+    """
+    part, right, wrong = fault
+    alerts = tmp_path / "alerts"
+    shutil.copytree(render(**ALL) / "ops" / "alerts", alerts)
+    text = (alerts / f"{part}.yaml").read_text()
+    assert right in text
+    (alerts / f"{part}.yaml").write_text(text.replace(right, wrong))
+
+    assert prove(promtool, alerts, part).returncode != 0
+
+
+@pytest.mark.promise("M7")
+def test_labels(render: Render) -> None:
+    """
+    Each alert has a severity that means something, says what to do, and links its runbook.
+    """
+    project = render(**ALL)
+    objectives = yaml.safe_load((project / "ops/service.yaml").read_text())["spec"]["objectives"]
+    for path in sorted((project / "ops/alerts").glob("*.yaml")):
+        for rule in alerts_of(path):
+            labels, said = rule["labels"], rule["annotations"]
+            expected = {"none"} if rule["alert"] == "Watchdog" else {"page", "ticket"}
+            assert labels["severity"] in expected, rule["alert"]
+            assert labels.get("objective", "latency") in objectives, rule["alert"]
+            assert said["summary"]
+            assert said["description"]
+            anchor = rule["alert"].lower()
+            assert said["runbook_url"] == f"ops/runbooks/{path.stem}.md#{anchor}"
+
+
+@pytest.mark.promise("M7")
+def test_metrics_exist(render: Render) -> None:
+    """
+    Rules and dashboards ask for metrics that a service exports.
+    """
+    project = render(**ALL)
+    defined = "".join(path.read_text() for path in modules())
+    known = {*OTHERS}
+    for name in re.findall(r'"(app_\w+)"', defined):
+        known |= {name, *(f"{name}_{end}" for end in ("total", "info", "bucket", "count", "sum"))}
+    texts = [rule["expr"] for path in project.glob("ops/alerts/*.yaml") for rule in rules_of(path)]
+    texts += [target["expr"] for _, target in targets(project)]
+
+    asked = {name for text in texts for name in re.findall(METRIC, text)}
+
+    assert len(asked) > 20
+    assert asked <= known
+
+
+@pytest.mark.promise("M7")
+def test_dashboards_open_anywhere(render: Render) -> None:
+    """
+    No data source is named but by the variable, and each panel says what is bad, in which unit, and
+    where its runbook is.
+    """
+    project = render(**ALL)
+    source = {"type": "prometheus", "uid": "${datasource}"}
+    anchors = {
+        f"{path.stem}.md#{rule['alert'].lower()}"
+        for path in project.glob("ops/alerts/*.yaml")
+        for rule in alerts_of(path)
+    }
+
+    for panel, target in targets(project):
+        assert panel["datasource"] == target["datasource"] == source
+        assert "Bad: " in panel["description"]
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert panel["links"][0]["url"].removeprefix("${runbooks}/") in anchors
+    boards = [json.loads(path.read_text()) for path in project.glob("ops/dashboards/*.json")]
+    assert len({board["uid"] for board in boards}) == len(boards)
+    for board in boards:
+        first, *others = board["templating"]["list"]
+        assert (first["name"], first["type"]) == ("datasource", "datasource")
+        assert all(one.get("datasource", source) == source for one in others)
+
+
+def prove(promtool: str, alerts: Path, part: str) -> subprocess.CompletedProcess[str]:
+    """
+    The end of the tests of one part.
+    """
+    command = [promtool, "test", "rules", str(alerts / "tests" / f"{part}.yaml")]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def rules_of(path: Path) -> Iterator[dict[str, Any]]:
+    for group in yaml.safe_load(path.read_text())["groups"]:
+        yield from group["rules"]
+
+
+def alerts_of(path: Path) -> list[dict[str, Any]]:
+    return [rule for rule in rules_of(path) if "alert" in rule]
+
+
+def targets(project: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """
+    Each query of each panel of each dashboard.
+    """
+    for path in project.glob("ops/dashboards/*.json"):
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel.get("targets", []):
+                yield panel, target
