@@ -561,6 +561,8 @@ def test_certificate(serve: Start, start: Start, tmp_path: Path) -> None:
 
 @pytest.mark.promise("L5")
 @pytest.mark.alone
+# Two hundred seconds for 50 kills and as many clean starts; thrice that on a busy machine.
+@pytest.mark.timeout(900)
 def test_crash_only(serve: Start, postgresql: PostgreSQL) -> None:
     """
     Killed at random moments while notes are written, it loses and doubles none that it confirmed,

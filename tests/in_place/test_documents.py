@@ -168,6 +168,28 @@ def test_code_about_messages_is_the_example() -> None:
         assert line in seed or "resources.database.transaction" in line or line.startswith("...")
 
 
+def test_code_about_what_comes_later_is_the_example() -> None:
+    """
+    What the how-tos have one add for a worker or a job fits into the seeds that are there.
+    """
+    page = (DOCS / "how-to" / "worker.md").read_text()
+    routes, handlers = ((WITH_DATABASE / name).read_text() for name in ("routes.py", "handlers.py"))
+    for line in ("await opened.announcer.announce(note)", "await notes.add(connection, note)"):
+        assert f"`{line}`" in page
+        assert routes.count(line) == 1
+    assert "    await announce_later(connection, note)\n" in page
+    assert "async def announce_later(connection" in handlers
+
+    page = (DOCS / "how-to" / "add-database.md").read_text()
+    later = (WITH_DATABASE / "tasks.py").read_text()
+    told = re.findall(
+        r"^    (from \. import backup|.* back_up\(.*|    return .*backup.*)$", page, re.MULTILINE
+    )
+    assert len(told) == 3
+    assert all(f"{line}\n" in later for line in told)
+    assert 'JOBS = {"sweep": sweep}' in (WITHOUT_DATABASE / "tasks.py").read_text()
+
+
 @pytest.mark.promise("C4")
 def test_numbers_of_haproxy_are_the_defaults() -> None:
     """

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,43 @@ def test_database_can_be_chosen_later(
     assert not drill.exists()
     assert not ours & dropped
     assert (package / "resources.py").read_text() == "# mine\n"
+
+
+def test_processes_can_be_chosen_later(
+    tmp_path: Path, git: Callable[..., str], template_copy: Path
+) -> None:
+    """
+    A worker and then a job that are chosen later make what a service has that had them at once;
+    what the team had is as it was.
+    """
+    told = {"service_name": "order-desk", "database": "postgresql"}
+    make = partial(copier.run_copy, defaults=True, quiet=True, vcs_ref="HEAD")
+    project = tmp_path / "project"
+    make(str(template_copy), project, data=told)
+    git("init", "--quiet", cwd=project)
+    mine = {"src/order_desk/routes.py", "src/order_desk/resources.py", "README.md"}
+    mine |= {"ops/service.yaml"}
+    for name in mine:
+        (project / name).write_text("# mine\n")
+
+    for step, processes in enumerate((["web", "worker"], ["web", "worker", "job"])):
+        git("add", "--all", cwd=project)
+        git("commit", "--quiet", "--message", "mine", cwd=project)
+        data = f"processes=[{','.join(processes)}]"
+        ended = run_copier("update", "--defaults", "--vcs-ref", "HEAD", "--data", data, project)
+        at_once = tmp_path / f"at-once-{step}"
+        make(str(template_copy), at_once, data=told | {"processes": processes})
+
+        assert ended.returncode == 0, ended.stderr
+        assert contents(project) == contents(at_once) | dict.fromkeys(mine, b"# mine\n")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """
+    What is in each file of a project, by its path.
+    """
+    paths = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {str(name): path.read_bytes() for name, path in paths.items() if name.parts[0] != ".git"}
 
 
 def ask_less(template: Path, git: Callable[..., str]) -> None:
