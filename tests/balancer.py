@@ -3,30 +3,15 @@ A real haproxy with the configuration of docs/how-to/haproxy.md.
 """
 
 import contextlib
-import os
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pytest
-from harness import ROOT, free_ports, wait_until
+from harness import ROOT, find_command, free_ports, wait_until
 
-__all__ = ["balance", "configuration", "find_haproxy"]
-
-
-def find_haproxy() -> str:
-    """
-    Its command; without one the test fails in CI and is skipped elsewhere.
-    """
-    if found := shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin"):
-        return found
-    message = "there is no haproxy on this machine"
-    if os.environ.get("CI"):
-        pytest.fail(message)
-    pytest.skip(message)
+__all__ = ["balance", "configuration"]
 
 
 def configuration(
@@ -61,7 +46,7 @@ def balance(
     port, _ = free_ports()
     file = folder / f"haproxy-{port}.cfg"
     file.write_text(configuration(port, servers, check=check, retries=retries))
-    process = subprocess.Popen([find_haproxy(), "-db", "-q", "-f", file])
+    process = subprocess.Popen([find_command("haproxy"), "-db", "-q", "-f", file])
     try:
         wait_until(lambda: _listens(port))
         yield port, process.pid

@@ -3,9 +3,14 @@ The harness of the generated system tests, which the template's own tests use to
 """
 
 import importlib.util
+import os
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
+
+import pytest
 
 __all__ = [
     "PACKAGE",
@@ -14,7 +19,9 @@ __all__ = [
     "WITHOUT_DATABASE",
     "WITH_DATABASE",
     "clean",
+    "find_command",
     "free_ports",
+    "is_missing",
     "modules",
     "system",
     "wait_until",
@@ -35,6 +42,23 @@ def modules() -> list[Path]:
     """
     folders = PACKAGE, WITHOUT_DATABASE, WITH_DATABASE
     return [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+
+
+def find_command(name: str) -> str:
+    """
+    Where a command of the system is, which need not be on the PATH of everybody.
+    """
+    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") or is_missing(name)
+
+
+def is_missing(what: str) -> NoReturn:
+    """
+    The test needs what this machine does not have: it fails in CI and is skipped elsewhere.
+    """
+    message = f"there is no {what} on this machine"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 def _load() -> ModuleType:

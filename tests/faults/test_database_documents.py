@@ -3,20 +3,17 @@ What the pages about the database show, done.
 """
 
 import contextlib
-import os
 import re
-import socket
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from faulty_postgresql import PostgreSQL
-from harness import ROOT, WITH_DATABASE, free_ports, wait_until
+from harness import ROOT, WITH_DATABASE, wait_until
+from pooler import pool
 
 HOW_TO = ROOT / "docs" / "how-to"
 PROBE = """
@@ -89,52 +86,18 @@ def test_question_is_the_example() -> None:
 
 
 @pytest.fixture(name="pooled")
-def _pooled(postgresql: PostgreSQL, project: Path, tmp_path: Path) -> Iterator[Callable[..., str]]:
+def _pooled(postgresql: PostgreSQL, project: Path) -> Iterator[Callable[..., str]]:
     """
     The URL of a PgBouncer in a mode, before a database with the tables of the service.
     """
     command = [str(project / ".venv/bin/order-desk"), "migrate", "up"]
     subprocess.run(command, env={"APP_DATABASE_URL": postgresql.url}, check=True)
-    parts, started = urlsplit(postgresql.url), []
+    with contextlib.ExitStack() as stack:
 
-    def pooled(mode: str, ignored: str = "") -> str:
-        port, _ = free_ports()
-        folder = Path(tempfile.mkdtemp())
-        config = folder / "pgbouncer.ini"
-        config.write_text(
-            f"""
-[databases]
-app = host=127.0.0.1 port={parts.port} user={parts.username} password={parts.password}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = any
-pool_mode = {mode}
-default_pool_size = 2
-ignore_startup_parameters = {ignored or "extra_float_digits"}
-"""
-        )
-        user: dict[str, Any] = {"user": "nobody"} if os.geteuid() == 0 else {}
-        folder.chmod(0o755)
-        with (tmp_path / "pgbouncer.log").open("wb") as log:
-            started.append(
-                subprocess.Popen(["pgbouncer", str(config)], stdout=log, stderr=log, **user)
-            )
+        def pooled(mode: str, **ignored: str) -> str:
+            return stack.enter_context(pool(postgresql.url, mode, **ignored))
 
-        def listens() -> bool:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port)).close()
-                return True
-            return False
-
-        wait_until(listens)
-        return f"postgresql://service:any@127.0.0.1:{port}/app"
-
-    yield pooled
-    for process in started:
-        process.kill()
-        process.wait()
+        yield pooled
 
 
 def ignored() -> str:
@@ -166,7 +129,7 @@ def test_pooler_in_session_mode(
     text = (HOW_TO / "pooler.md").read_text()
     for statement in re.findall(r"^    (ALTER ROLE .*);$", text, re.MULTILINE):
         postgresql.execute(statement)
-    service = start(database_url=pooled("session", ignored()), pool_size_max=2)
+    service = start(database_url=pooled("session", ignored=ignored()), pool_size_max=2)
 
     assert service.get("/v1/notes").status == 200
     shown = service.get("/faults/database/show").json
@@ -178,7 +141,7 @@ def test_pooler_in_transaction_mode(start: Callable[..., Any], pooled: Callable[
     """
     Prepared statements break, as the page says.
     """
-    service = start(ready=False, database_url=pooled("transaction", ignored()))
+    service = start(ready=False, database_url=pooled("transaction", ignored=ignored()))
 
     def ask() -> list[int]:
         with ThreadPoolExecutor(8) as pool:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from harness import wait_until
 from receivers import receiver
+from runs import begun, ended
 
 Run = Callable[..., Any]
 
@@ -33,24 +34,6 @@ def _job(start: Callable[..., Any], tmp_path: Path) -> Run:
         return start("job", name, ready=False, **{"job_lock_dir": locks} | settings)
 
     return job
-
-
-def begun(service: Any) -> Any:
-    """
-    Wait until the job itself runs.
-    """
-    wait_until((service.stdout.parent / "begun").exists)
-    return service
-
-
-def ended(service: Any, *, seconds: float = 20) -> dict[str, Any]:
-    """
-    Wait for the end; the one line of the run, whose exit code is that of the process.
-    """
-    code = service.process.wait(seconds)
-    (line,) = service.events("run")
-    assert line["exit_code"] == code
-    return dict(line)
 
 
 @pytest.mark.promise("J1")

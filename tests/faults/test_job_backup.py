@@ -12,6 +12,7 @@ import subprocess
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,43 +31,69 @@ def _project(copy: Callable[..., Path]) -> Path:
     return copy(processes=["job"], database="postgresql")
 
 
-@pytest.mark.promise("J1")
-def test_killed_at_any_moment(
+@dataclass(frozen=True, kw_only=True)
+class Backups:
+    """
+    The folder of the backups, and how to start a command that makes them or uses them.
+    """
+
+    folder: Path
+    run: Callable[..., Any]
+
+
+BackupsOf = Callable[[int], Backups]
+
+
+@pytest.fixture(name="backups_of")
+def _backups_of(
     start_in: Callable[..., Any], project: Path, postgresql: PostgreSQL, tmp_path: Path
-) -> None:
+) -> BackupsOf:
+    """
+    Backups of a database with so many notes.
+    """
+
+    def backups_of(notes: int) -> Backups:
+        folder = tmp_path / "backups"
+        folder.mkdir()
+        urls = {"database_url": postgresql.url, "backup_scratch_url": postgresql.superuser_url}
+
+        def run(*arguments: str) -> Any:
+            return start_in(project, *arguments, ready=False, backup_dir=folder, **urls)
+
+        assert run("migrate", "up").process.wait(30) == 0
+        postgresql.execute(
+            "INSERT INTO notes (id, text, written_at) SELECT gen_random_uuid(), md5(n::text), now()"  # noqa: S608
+            f" FROM generate_series(1, {notes}) n"
+        )
+        return Backups(folder=folder, run=run)
+
+    return backups_of
+
+
+@pytest.mark.promise("J1")
+def test_killed_at_any_moment(postgresql: PostgreSQL, backups_of: BackupsOf) -> None:
     """
     What has the name of a backup is one; the run after a killed one takes away what that left.
     """
-    folder = tmp_path / "backups"
-    folder.mkdir()
-    urls = {"database_url": postgresql.url, "backup_scratch_url": postgresql.superuser_url}
-
-    def run(*arguments: str) -> Any:
-        return start_in(project, *arguments, ready=False, backup_dir=folder, **urls)
-
-    assert run("migrate", "up").process.wait(30) == 0
-    postgresql.execute(
-        "INSERT INTO notes (id, text, written_at) SELECT gen_random_uuid(), 'text', now()"
-        " FROM generate_series(1, 20000)"
-    )
+    backups = backups_of(20_000)
     began = time.monotonic()
-    assert run("job", "backup").process.wait(60) == 0
+    assert backups.run("job", "backup").process.wait(60) == 0
     usual, left = time.monotonic() - began, set[str]()
     for _ in range(KILLS):
-        killed = run("job", "backup").process
+        killed = backups.run("job", "backup").process
         # Whatever it does then.
         time.sleep(random.uniform(0.3, 1) * usual)  # noqa: S311  # no secret
         killed.kill()
         killed.wait()
-        left |= {path.suffix for path in folder.iterdir()} | _scratch(postgresql)
-        for path in folder.glob("*.zip"):
+        left |= {path.suffix for path in backups.folder.iterdir()} | _scratch(postgresql)
+        for path in backups.folder.glob("*.zip"):
             _assert_whole(path)
 
-    last = run("job", "backup")
+    last = backups.run("job", "backup")
     assert last.process.wait(60) == 0, last.lines()
     # Some kills must have hit the middle, or this proves nothing.
     assert left == {".zip", ".partial", "app_backup_scratch"}
-    assert {path.suffix for path in folder.iterdir()} == {".zip"}
+    assert {path.suffix for path in backups.folder.iterdir()} == {".zip"}
     assert _scratch(postgresql) == set()
 
 
@@ -85,21 +112,12 @@ def _assert_whole(path: Path) -> None:
 
 
 @pytest.mark.promise("P4")
-def test_steps_of_the_how_to(
-    start_in: Callable[..., Any], project: Path, postgresql: PostgreSQL, tmp_path: Path
-) -> None:
+def test_steps_of_the_how_to(project: Path, postgresql: PostgreSQL, backups_of: BackupsOf) -> None:
     """
     What docs/how-to/backup.md has one paste at 4 am restores every row into a new database.
     """
-    folder = tmp_path / "backups"
-    folder.mkdir()
-    urls = {"database_url": postgresql.url, "backup_scratch_url": postgresql.superuser_url}
-    assert start_in(project, "migrate", "up", ready=False, **urls).process.wait(30) == 0
-    postgresql.execute(
-        "INSERT INTO notes (id, text, written_at) SELECT gen_random_uuid(), 'text', now()"
-        " FROM generate_series(1, 100)"
-    )
-    made = start_in(project, "job", "backup", ready=False, backup_dir=folder, **urls)
+    backups = backups_of(100)
+    made = backups.run("job", "backup")
     assert made.process.wait(30) == 0
     postgresql.execute("CREATE DATABASE new OWNER service")
     text = (ROOT / "docs" / "how-to" / "backup.md").read_text().partition("## Restore at 4 am")[2]
@@ -113,7 +131,7 @@ def test_steps_of_the_how_to(
             {
                 "PATH": f"{project / '.venv' / 'bin'}:{os.environ['PATH']}",
                 "APP_DATABASE_URL": postgresql.url,
-                "APP_BACKUP_DIR": str(folder),
+                "APP_BACKUP_DIR": str(backups.folder),
             }
         ),
         capture_output=True,
@@ -132,47 +150,29 @@ def test_steps_of_the_how_to(
     )
 
 
-def test_told_to_stop(
-    start_in: Callable[..., Any], project: Path, postgresql: PostgreSQL, tmp_path: Path
-) -> None:
+def test_told_to_stop(postgresql: PostgreSQL, backups_of: BackupsOf) -> None:
     """
     A backup that is stopped takes away what it made, and ends with 75.
     """
-    folder = tmp_path / "backups"
-    folder.mkdir()
-    urls = {"database_url": postgresql.url, "backup_scratch_url": postgresql.superuser_url}
-    assert start_in(project, "migrate", "up", ready=False, **urls).process.wait(30) == 0
-    postgresql.execute(
-        "INSERT INTO notes (id, text, written_at) SELECT gen_random_uuid(), 'text', now()"
-        " FROM generate_series(1, 20000)"
-    )
-    service = start_in(project, "job", "backup", ready=False, backup_dir=folder, **urls)
+    backups = backups_of(20_000)
+    service = backups.run("job", "backup")
     limit = time.monotonic() + 20
     while not _scratch(postgresql):
         assert time.monotonic() < limit
     code = service.stop()
 
     assert code == 75
-    assert [*folder.iterdir()] == []
+    assert [*backups.folder.iterdir()] == []
     assert _scratch(postgresql) == set()
 
 
-def test_disk_is_full(
-    start_in: Callable[..., Any], project: Path, postgresql: PostgreSQL, tmp_path: Path
-) -> None:
+def test_disk_is_full(backups_of: BackupsOf) -> None:
     """
     A file that can't be written is not the database's fault: one line that says so, nothing left.
     """
-    folder = tmp_path / "backups"
-    folder.mkdir()
-    urls = {"database_url": postgresql.url, "backup_scratch_url": postgresql.superuser_url}
-    assert start_in(project, "migrate", "up", ready=False, **urls).process.wait(30) == 0
-    postgresql.execute(
-        "INSERT INTO notes (id, text, written_at) SELECT gen_random_uuid(), md5(n::text), now()"
-        " FROM generate_series(1, 50000) n"
-    )
+    backups = backups_of(50_000)
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    service = start_in(project, "job", "backup", ready=False, backup_dir=folder, **urls)
+    service = backups.run("job", "backup")
     resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (100_000, most))
 
     assert service.process.wait(30) == 70
@@ -180,4 +180,4 @@ def test_disk_is_full(
     assert line["event"] == "run"
     assert "can't write" in line["cause"]
     assert "File too large" in line["cause"]
-    assert [*folder.iterdir()] == []
+    assert [*backups.folder.iterdir()] == []

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from faulty_postgresql import PostgreSQL
 from harness import wait_until
+from runs import begun, ended
 
 Run = Callable[..., Any]
 
@@ -31,24 +32,6 @@ def _job(start: Callable[..., Any], postgresql: PostgreSQL) -> Run:
         return start("job", name, ready=False, **common | limits | settings)
 
     return job
-
-
-def begun(service: Any) -> Any:
-    """
-    Wait until the job itself runs.
-    """
-    wait_until((service.stdout.parent / "begun").exists)
-    return service
-
-
-def ended(service: Any, *, seconds: float = 20) -> dict[str, Any]:
-    """
-    Wait for the end; the one line of the run, whose exit code is that of the process.
-    """
-    code = service.process.wait(seconds)
-    (line,) = service.events("run")
-    assert line["exit_code"] == code
-    return dict(line)
 
 
 @pytest.mark.promise("J1")

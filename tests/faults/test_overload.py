@@ -16,8 +16,8 @@ from typing import Any
 
 import openloop
 import pytest
-from balancer import balance, find_haproxy
-from harness import wait_until
+from balancer import balance
+from harness import find_command, wait_until
 
 pytestmark = pytest.mark.alone
 Start = Callable[..., Any]
@@ -276,7 +276,7 @@ def rolling_restarts(
     """
     Restart two instances in turn behind haproxy; their exit codes, and what clients were answered.
     """
-    find_haproxy()
+    find_command("haproxy")
     # What else this machine does must not make it shed.
     settings = {"drain_seconds": drain_seconds, "shed_lag_seconds": 60, "log_level": "info"}
     services = [serve(**settings), serve(**settings)]

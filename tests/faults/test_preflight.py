@@ -2,21 +2,18 @@
 What `preflight` finds between a service and its database.
 """
 
-import contextlib
 import os
 import re
-import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from faulty_postgresql import PostgreSQL
-from harness import ROOT, wait_until
+from harness import ROOT
+from pooler import pool
 
 Preflight = Callable[..., tuple[int, dict[str, str]]]
 
@@ -209,45 +206,18 @@ def test_session_limits(preflight: Preflight, postgresql: PostgreSQL) -> None:
 
 
 @pytest.mark.usefixtures("migrated")
-@pytest.mark.skipif(not shutil.which("pgbouncer"), reason="pgbouncer is not installed")
 @pytest.mark.parametrize("mode", ["session", "transaction"])
-def test_pooler(preflight: Preflight, postgresql: PostgreSQL, tmp_path: Path, mode: str) -> None:
+def test_pooler(preflight: Preflight, postgresql: PostgreSQL, mode: str) -> None:
     """
     A pooler that keeps sessions may stand between; one in transaction mode is found and named.
     """
-    url = urlsplit(postgresql.url)
     limits = {"statement": 5, "lock": 1, "idle_in_transaction_session": 15}
     settings = [f"ALTER ROLE service SET {name}_timeout = '{s}s'" for name, s in limits.items()]
     for setting in [*settings, "ALTER ROLE service SET client_connection_check_interval = '2s'"]:
         postgresql.execute(setting)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     ignored = [*(f"{name}_timeout" for name in limits), "client_connection_check_interval"]
-    (tmp_path / "users").write_text(f'"service" "{url.password}"\n')
-    (tmp_path / "ini").write_text(
-        f"""
-        [databases]
-        app = host=127.0.0.1 port={postgresql.port} dbname=app
-        [pgbouncer]
-        listen_addr = 127.0.0.1
-        listen_port = {port}
-        unix_socket_dir =
-        auth_type = scram-sha-256
-        auth_file = {tmp_path}/users
-        pool_mode = {mode}
-        ignore_startup_parameters = extra_float_digits,{",".join(ignored)}
-        """
-    )
-    for path in [tmp_path, *tmp_path.parents[:3]]:
-        path.chmod(0o755)
-    user = "nobody" if os.geteuid() == 0 else None
-    with subprocess.Popen(["pgbouncer", "-q", tmp_path / "ini"], user=user) as pooler:
-        try:
-            wait_until(lambda: is_open(port))
-            place = f"service:{url.password}@127.0.0.1:{port}"
-            code, found = preflight(database_url=url._replace(netloc=place).geturl())
-        finally:
-            pooler.terminate()
+    with pool(postgresql.url, mode, ignored=",".join(["extra_float_digits", *ignored])) as url:
+        code, found = preflight(database_url=url)
 
     if mode == "session":
         assert (code, failures(found)) == (0, {})
@@ -255,9 +225,3 @@ def test_pooler(preflight: Preflight, postgresql: PostgreSQL, tmp_path: Path, mo
     else:
         assert code == 78
         assert {*failures(found)} == {"session"}
-
-
-def is_open(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False

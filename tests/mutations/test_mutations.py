@@ -6,29 +6,24 @@ import os
 import subprocess
 import sys
 import tomllib
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from harness import PACKAGE, ROOT
+from sampling import sampled
 
 MUTATIONS = tomllib.loads((Path(__file__).parent / "mutations.toml").read_text())
 # One in so many is tried for a change, by its name and the commit; `nightly` tries all, and so
 # does whoever names one with `-k`.
-SAMPLE = 7
+SAMPLE = 14
 
 
 def sample(config: pytest.Config) -> list[str]:
     """
     The mutations to try.
     """
-    if os.environ.get("FIVEWEEKS_NIGHTLY") or config.option.keyword:
-        return list(MUTATIONS)
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    return [name for name in MUTATIONS if zlib.crc32((name + commit).encode()) % SAMPLE == 0]
+    return list(MUTATIONS) if config.option.keyword else sampled(MUTATIONS, SAMPLE)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sampling import sampled
 
 from questions import pairwise
 
-ANSWERS: list[dict[str, Any]] = [{}, *pairwise()]
+ANSWERS: list[dict[str, Any]] = [{}, *sampled(pairwise(), 4)]
 
 
 @pytest.fixture(name="project", params=ANSWERS, ids=lambda answers: answers.get("service_name"))

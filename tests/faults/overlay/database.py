@@ -24,6 +24,16 @@ def _database(request: Request) -> Any:
     return request.app.state.resources.database
 
 
+async def _keep(held: Any, statement: str, seconds: float) -> dict[str, bool]:
+    """
+    A connection in which a statement was executed, kept for so long.
+    """
+    async with held as connection:
+        await connection.execute(statement)
+        await asyncio.sleep(seconds)
+    return {}
+
+
 @router.get("/sleep")
 async def sleep(request: Request, seconds: float) -> dict[str, bool]:
     async with _database(request).connection() as connection:
@@ -59,10 +69,7 @@ async def hold(request: Request, seconds: float) -> dict[str, bool]:
     """
     A connection that its request keeps for itself.
     """
-    async with _database(request).connection() as connection:
-        await connection.execute("SELECT 1")
-        await asyncio.sleep(seconds)
-    return {}
+    return await _keep(_database(request).connection(), "SELECT 1", seconds)
 
 
 @router.get("/lock")
@@ -70,10 +77,7 @@ async def lock(request: Request, seconds: float) -> dict[str, bool]:
     """
     Keeps the table of notes from everyone else.
     """
-    async with _database(request).transaction() as connection:
-        await connection.execute("LOCK notes")
-        await asyncio.sleep(seconds)
-    return {}
+    return await _keep(_database(request).transaction(), "LOCK notes", seconds)
 
 
 @router.get("/show")

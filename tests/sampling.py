@@ -1,0 +1,46 @@
+"""
+What a commit tries of what would take too long for each: others for each, `nightly` all.
+"""
+
+import functools
+import hashlib
+import math
+import os
+import subprocess
+from collections.abc import Iterable
+from typing import TypeVar
+
+from harness import ROOT
+
+__all__ = ["IS_NIGHTLY", "is_turn", "sampled"]
+
+IS_NIGHTLY = bool(os.environ.get("FIVEWEEKS_NIGHTLY"))
+Item = TypeVar("Item")
+
+
+def sampled(items: Iterable[Item], one_in: int) -> list[Item]:
+    """
+    One in so many of them, and one at least, by their text and the commit; in their order.
+    """
+    found = list(items)
+    if IS_NIGHTLY:
+        return found
+    ranks = sorted(range(len(found)), key=lambda index: _number(repr(found[index])))
+    return [found[index] for index in sorted(ranks[: math.ceil(len(found) / one_in)])]
+
+
+def is_turn(name: str, one_in: int) -> bool:
+    """
+    Whether it is this commit's turn to try it, which comes once in so many.
+    """
+    return IS_NIGHTLY or _number(name) % one_in == 0
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256((_commit() + text).encode()).digest()[:8])
+
+
+@functools.cache
+def _commit() -> str:
+    command = ["git", "rev-parse", "HEAD"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
