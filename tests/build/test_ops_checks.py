@@ -235,7 +235,6 @@ def _world(rendered: Path, release: Path, tmp_path: Path, monkeypatch: pytest.Mo
     world.write("ops/service.yaml", text)
     _humans(world)
     world.write("ops/postmortems/2026-01-31-oops.md", POSTMORTEM)
-    world.write("ops/envelope.md", envelope.envelope(Project(root)))
     answers = (root / ".copier-answers.yml").read_text().splitlines()
     kept = [line for line in answers if not line.startswith(("_commit", "_src_path"))]
     world.write(
@@ -312,6 +311,15 @@ def _stop_pipelines(world: World) -> None:
     shutil.rmtree(world.root / ".github")
 
 
+def _write_envelope(world: World) -> None:
+    world.write(envelope.PATH, envelope.envelope(Project(world.root)))
+
+
+def _promise_more(world: World) -> None:
+    _write_envelope(world)
+    world.replace("ops/service.yaml", "percent: 99.9", "percent: 99.95")
+
+
 ALL, RUNBOOK = "ops/alerts/all.yaml", "ops/runbooks/a.md"
 DEPLOYMENT = "deploy/kubernetes/base/deployment.yaml"
 WORKER = "deploy/kubernetes/base/worker.yaml"
@@ -372,6 +380,14 @@ FAULTS: list[tuple[str, Edit]] = [
     ),
     ("image_hardened", _replace("Dockerfile", "ARG REVISION=unknown", "ARG API_KEY=x")),
     ("job_runtime", _set("APP_JOB_INTERVAL_SECONDS", "3000")),
+    (
+        "job_runtime",
+        _replace("deploy/systemd/order-desk-job@.service", "MaxSec=3600", "MaxSec=3000"),
+    ),
+    (
+        "job_runtime",
+        _replace("deploy/kubernetes/base/job.yaml", "DeadlineSeconds: 3600", "DeadlineSeconds: 60"),
+    ),
     ("lock_file", _replace("pyproject.toml", '"orjson>=3.13,<4"', '"orjson>=3.14,<4"')),
     ("memory_limited", _replace(WORKER, "limits:", "other:")),
     ("memory_limited", _replace("compose.yaml", "mem_limit: 512m", "init: true")),
@@ -393,7 +409,7 @@ FAULTS: list[tuple[str, Edit]] = [
     ),
     ("runbook_sections", _replace(RUNBOOK, "## exit-78", "## other")),
     ("runbook_sections", _replace(RUNBOOK, "## exit-64", "## exit-64\n[x](b.md#gone)")),
-    ("envelope_current", _declare("percent: 99.9", "percent: 99.8")),
+    ("envelope_current", _promise_more),
     (
         "postmortem_actions",
         _replace("ops/postmortems/2026-01-31-oops.md", "2999-01-31", "2026-01-31"),
@@ -429,10 +445,12 @@ def test_every_check_has_a_fault() -> None:
     assert len(CHECKS) >= 28
 
 
+@pytest.mark.promise("P1", "P5")
 def test_passes(world: World) -> None:
     """
     Each check passes where everything is as it should be, and says what it saw.
     """
+    _write_envelope(world)
     project = Project(world.root)
     found = {name: check(project) for name, check in CHECKS.items() if name != "certificate"}
     _reach(world, 30)
@@ -443,6 +461,7 @@ def test_passes(world: World) -> None:
     assert all(each.evidence for each in found.values())
 
 
+@pytest.mark.promise("P1", "P5")
 @pytest.mark.parametrize(
     ("name", "break_it"), FAULTS, ids=[f"{name}-{index}" for index, (name, _) in enumerate(FAULTS)]
 )

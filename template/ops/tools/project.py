@@ -2,6 +2,7 @@
 The project that checks look at: its files, its declaration, its command.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 
 from ops.tools.declaration import PATH, Declaration, read
 
-__all__ = ["COMMAND_SECONDS", "Project"]
+__all__ = ["COMMAND_SECONDS", "Project", "problems"]
 
 # A check never waits longer for a command of the service.
 COMMAND_SECONDS = 8.0
@@ -77,24 +78,37 @@ class Project:
         return self.declaration.get(path)
 
     @cached_property
+    def _shown(self) -> subprocess.CompletedProcess[str]:
+        # Its limits can be compared without the database of production.
+        url = {"APP_DATABASE_URL": "postgresql://localhost/assumed"} if self.has_database else {}
+        return self.run("config", "show", "--all", **(url | os.environ))
+
+    @cached_property
     def settings(self) -> dict[str, str]:
         """
-        What is in force here; a database that nobody named is assumed. Empty if that is not enough.
+        What is in force here; a database that nobody named is assumed. Empty where *problems* has
+        an entry.
         """
-        url = {"APP_DATABASE_URL": "postgresql://localhost/assumed"} if self.has_database else {}
-        shown = self.run("config", "show", "--all", **(url | os.environ)).stdout.splitlines()
-        pairs = (line.partition("  # ")[0].partition("=") for line in shown if "  # " in line)
+        lines = self._shown.stdout.splitlines()
+        pairs = (line.partition("  # ")[0].partition("=") for line in lines if "  # " in line)
         return {name: text for name, _, text in pairs}
+
+    @cached_property
+    def problems(self) -> dict[str, str]:
+        """
+        What is wrong with the settings here, by variable.
+        """
+        return problems(self._shown)
 
     def texts(self, *patterns: str) -> dict[str, str]:
         """
-        The files of these patterns, by name, without lines that are comments.
+        The files of these patterns, by name, without comments: lines that in Markdown are headings.
         """
+        found = (path for pattern in patterns for path in sorted(self.root.glob(pattern)))
+        texts = {self.name_of(path): path.read_text() for path in found if path.is_file()}
         return {
-            self.name_of(path): re.sub(r"(?m)^\s*#.*\n?", "", path.read_text())
-            for pattern in patterns
-            for path in sorted(self.root.glob(pattern))
-            if path.is_file()
+            name: text if name.endswith(".md") else re.sub(r"(?m)^\s*#.*\n?", "", text)
+            for name, text in texts.items()
         }
 
     def lines(self, name: str) -> list[str]:
@@ -135,3 +149,12 @@ class Project:
             check=False,
             timeout=COMMAND_SECONDS,
         )
+
+
+def problems(ended: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """
+    What a command logged of variables that are wrong.
+    """
+    lines = (ended.stdout + ended.stderr).splitlines()
+    told = [json.loads(line) for line in lines if line.startswith("{")]
+    return {each["variable"]: each["problem"] for each in told if "variable" in each}

@@ -4,11 +4,11 @@ Checks of what is in the repository.
 
 import ast
 import hashlib
-import json
+import re
 import subprocess
 
 from ops.tools.finding import Finding, fails, judge, not_yet, passes
-from ops.tools.project import COMMAND_SECONDS, Project
+from ops.tools.project import COMMAND_SECONDS, Project, problems
 
 __all__ = [
     "configuration",
@@ -49,9 +49,7 @@ def configuration(project: Project) -> Finding:
     if not ended.returncode:
         shown = [line.partition("=")[0] for line in ended.stdout.splitlines() if "=" in line]
         return passes(f"complete; set here: {', '.join(shown) or 'nothing'}")
-    lines = (ended.stdout + ended.stderr).splitlines()
-    told = [json.loads(line) for line in lines if line.startswith("{")]
-    wrong = {each["variable"]: each["problem"] for each in told if "variable" in each}
+    wrong = problems(ended)
     evidence = "; ".join(f"{name} {problem}" for name, problem in wrong.items())
     env = "run this with the settings of production: `uv run --env-file FILE python -m ops …`"
     if wrong and all(problem.startswith("is missing") for problem in wrong.values()):
@@ -61,18 +59,23 @@ def configuration(project: Project) -> Finding:
 
 def job_runtime(project: Project) -> Finding:
     """
-    A run of a job ends before the next one begins.
+    A run of a job ends before the next one begins, and before the platform ends it.
     """
     if "job" not in project.process_types:
         return passes("there is no job")
-    if not project.settings:
+    faults = [f"{name} {said}" for name, said in project.problems.items() if "APP_JOB" in name]
+    if not project.settings and not faults:
         return not_yet("the settings are not complete", next="see `configuration`")
     longest = float(project.settings.get("APP_JOB_MAX_RUNTIME_SECONDS", "nan"))
-    interval = float(project.settings.get("APP_JOB_INTERVAL_SECONDS", "nan"))
+    manifests = project.texts("deploy/kubernetes/base/*.yaml", "deploy/systemd/*.service")
+    for name, text in manifests.items():
+        found = re.findall(r"(?:activeDeadlineSeconds: |RuntimeMaxSec=)(\d+)", text)
+        faults += [f"{name} ends it after {limit} s" for limit in found if float(limit) <= longest]
     return judge(
-        [] if longest < interval else ["a run may outlast the interval"],
-        f"APP_JOB_MAX_RUNTIME_SECONDS={longest:g}, APP_JOB_INTERVAL_SECONDS={interval:g}",
-        next="see `config show`; make the run shorter or the interval longer",
+        faults,
+        f"APP_JOB_MAX_RUNTIME_SECONDS={longest:g}, "
+        f"APP_JOB_INTERVAL_SECONDS={project.settings.get('APP_JOB_INTERVAL_SECONDS')}",
+        next="make the run shorter, or the interval or the platform's limit longer",
     )
 
 

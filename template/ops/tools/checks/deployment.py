@@ -316,17 +316,12 @@ def times_consistent(project: Project) -> Finding:
     The limits fit into each other, and the platform waits as long as the service counts on.
     """
     if not project.settings:
-        ended = project.run("config", "show", "--all")
-        said = re.findall(r'"problem": "([^"]*)"', ended.stdout + ended.stderr)
-        # What is missing says nothing of the limits; `configuration` tells of it.
-        faults = [each for each in said if not each.startswith("is missing")]
-        return (
-            judge(faults, "settings are missing", next="see `preflight`")
-            if faults
-            else not_yet(
-                "settings are missing, so the limits can't be compared", next="see `configuration`"
-            )
-        )
+        # What is missing says nothing of the limits.
+        wrong = project.problems.items()
+        faults = [f"{name} {said}" for name, said in wrong if not said.startswith("is missing")]
+        if not faults:
+            return not_yet("the settings are not complete", next="see `configuration`")
+        return judge(faults, "they can't be compared", next="see `config show`")
     faults, looked, every = [], 0, project.texts(*_KUBERNETES, *_ELSEWHERE)
     told = re.findall(r"APP_PLATFORM_GRACE_SECONDS\s*[:=]\s*\"?(\d+)", "\n".join(every.values()))
     grace = max(map(float, [*told, project.settings["APP_PLATFORM_GRACE_SECONDS"]]))
