@@ -38,6 +38,8 @@ WRONG = [
     ("service_name", "activate", "template uses itself"),
     ("service_name", "fastapi", "name of a dependency"),
     ("service_name", "pydantic-settings", "name of a dependency"),
+    ("service_name", "jsonschema", "name of a dependency"),
+    ("service_name", "markdown-it", "name of a dependency"),
     ("service_name", "test", "template uses itself"),
     ("service_name", "tests", "template uses itself"),
     ("service_name", "chassis", "template uses itself"),
