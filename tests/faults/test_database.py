@@ -288,7 +288,9 @@ def test_not_there_at_start(
         named = "password authentication failed"
     elif fault == "database":
         url, named = postgresql.url_of_missing_database, 'database "missing" does not exist'
-    service = start(ready=False, **LIMITS | {"database_url": url})
+    # A check that ends by the pool's limit, not by its own, is counted.
+    limits = LIMITS | {"check_timeout_seconds": 0.9}
+    service = start(ready=False, **limits | {"database_url": url})
     changed = service.wait_for("check_changed", check="database")
 
     assert named in changed["error"]
