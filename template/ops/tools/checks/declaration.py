@@ -16,10 +16,11 @@ def declaration_complete(project: Project) -> Finding:
     """
     Nothing in ops/service.yaml is left in angle brackets.
     """
-    left = project.declaration.placeholders
+    left = [path.removeprefix("spec.") for path in project.declaration.placeholders]
     if left:
-        said = ", ".join(f"{project.declaration.where(path)} {path}" for path in left)
-        return not_yet(said, next=f"fill them in: {_FILE}")
+        lines = [project.declaration.where(path).rpartition(":")[2] for path in left]
+        said = ", ".join(f"{path} (line {line})" for path, line in zip(left, lines, strict=True))
+        return not_yet(f"still to say: {said}", next=f"fill them in: {_FILE}")
     return passes("no placeholder is left")
 
 
