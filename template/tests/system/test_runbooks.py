@@ -2,6 +2,7 @@
 The commands of the runbooks, run against the running service; yours are run as well.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -43,7 +44,7 @@ def _situation(
     What whoever is on call has set: command, ports, process, log and a request.
     """
     log = tmp_path_factory.mktemp("runbooks") / "log"
-    log.write_text(f'{{"event": "started", "request_id": "{REQUEST}"}}\n')
+    log.write_text(json.dumps({"event": "started", "request_id": REQUEST}) + "\n")
     known = {"SERVICE": command[0], "REQUEST": REQUEST, "LOG": str(log), "PID": str(os.getpid())}
     if SERVES:
         service = request.getfixturevalue("service")

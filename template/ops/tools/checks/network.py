@@ -145,10 +145,11 @@ def metrics_scraped(project: Project) -> Finding:
     """
     if not {"web", "worker"} & {*project.process_types}:
         return passes("a job is gone before somebody scrapes it")
-    up = _ask(project, f'up{{job="{project.name}"}}')
+    series = "up" + _labels(job=project.name)
+    up = _ask(project, series)
     if isinstance(up, Finding):
         return up
-    faults = [] if any(up) else [f'no `up{{job="{project.name}"}}` is 1']
+    faults = [] if any(up) else [f"no `{series}` is 1"]
     return judge(faults, f"{sum(up):g} of {len(up)} targets are up", next="its scrape_configs")
 
 
@@ -164,10 +165,11 @@ def backups_recent(project: Project) -> Finding:
         )
     # Whose label `job` it is depends on honor_labels.
     name = "app_job_last_success_timestamp_seconds"
-    labels = [
-        f'{name}{{service="{project.name}",{job}="backup"}}' for job in ("exported_job", "job")
+    either = [
+        name + _labels(**{"service": project.name, job: "backup"})
+        for job in ("exported_job", "job")
     ]
-    last = _ask(project, f"max({' or '.join(labels)})")
+    last = _ask(project, f"max({' or '.join(either)})")
     if isinstance(last, Finding):
         return last
     hours = float((project.said("objectives.job_age") or {}).get("hours", 26))
@@ -198,3 +200,10 @@ def template_version(project: Project) -> Finding:
     version = tuple(map(int, ours.groups())) if ours else (0, 0, 0)
     said = f"made from {made}, newest is {'.'.join(map(str, newest))}"
     return judge(["there is a newer one"] if version < newest else [], said, next="`copier update`")
+
+
+def _labels(**labels: str) -> str:
+    """
+    The selector of a series; braces of an f-string would be the template language's.
+    """
+    return "{" + ",".join(f'{name}="{value}"' for name, value in labels.items()) + "}"
