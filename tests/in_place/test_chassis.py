@@ -28,7 +28,7 @@ CHOSEN = {
     "idempotency.py": 50,
     "job.py": 157,
     "lock.py": 39,
-    "worker.py": 301,
+    "worker.py": 303,
     "backlog.py": 59,
     "queue.py": 57,
     "dead.py": 62,

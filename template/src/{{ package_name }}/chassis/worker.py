@@ -163,6 +163,9 @@ class _Consumer:
             for row in rows or ():
                 self._begin(row)
             if len(self._abandoned) >= self._settings.message_concurrency:
+                # What became of their messages is told first.
+                if self._tasks:
+                    await asyncio.wait(self._tasks, timeout=PAUSE_SECONDS)
                 raise RuntimeError("too many handlers go on after their deadline")
             # At once when a message ends; but an outage is told once a second.
             woken = {stop} if rows is None else {stop, *self._tasks}
