@@ -566,6 +566,28 @@ def test_checks_that_hang_or_break(root: Path) -> None:
     forever.set()
 
 
+@pytest.mark.parametrize("password", ["hunter2", "hun@ter2", "hun/ter2", "hun#ter2"])
+def test_no_password_is_told(run: Run, root: Path, password: str) -> None:
+    """
+    What stands before the host in a URL gets into no finding and no error.
+    """
+    url = f"https://ada:{password}@prometheus.example.com/x"
+
+    def breaks(_: Project) -> Finding:
+        raise ValueError(url)
+
+    found = report.look(
+        Project(root),
+        {"fails": lambda _: fails(f"{url} is closed", next=f"open {url}"), "breaks": breaks},
+    )
+    edit(root / "ops/service.yaml", "<A, B or C>", url)
+    said = run("run")[2]
+
+    assert "://…@prometheus.example.com/x is closed" in found["fails"].evidence
+    assert "service.yaml:9: spec.tier must be A, B or C, got 'https://…@prom" in said
+    assert "ter2" not in said + "".join(str(each) for each in found.values())
+
+
 @pytest.mark.parametrize(("tier", "code"), [("<A, B or C>", 0), ("C", 1)])
 def test_unknown_is_red_once_declared(run: Run, root: Path, tier: str, code: int) -> None:
     """
