@@ -20,7 +20,7 @@ from ops.tools.project import Project
 __all__ = ["CHECK_SECONDS", "Line", "as_json", "as_table", "exit_code", "look", "weigh"]
 
 # For all checks together: they run at once. Longer than a command of the service may take.
-CHECK_SECONDS = 9.0
+CHECK_SECONDS = 8.0
 _WIDTH = 80
 _WALKED = "walked each time: "
 
