@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -522,6 +523,30 @@ def test_wrong_usage(run: Run, arguments: tuple[str, ...]) -> None:
 
     assert (code, out) == (64, "")
     assert said
+
+
+def test_reader_has_seen_enough(root: Path) -> None:
+    """
+    Where stdout is closed by its reader, such as `head`, nothing is said of it.
+    """
+    (root / "ops/checklists/things.md").write_text("# T\n\n- [ ] `x`: It. *Each time.*\n")
+    for path in ("__init__.py", "__main__.py", "tools"):
+        (root / "ops" / path).symlink_to(TEMPLATE / "ops" / path)
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "ops", "checklist", "status", "things"],
+        cwd=root,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, "")
 
 
 def test_help_says_the_exit_codes(run: Run) -> None:
