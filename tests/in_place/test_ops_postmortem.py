@@ -116,6 +116,30 @@ def test_what_is_refused(folder: Path, ops: Callable[..., Any]) -> None:
     assert (folder / "2026-11-23-incident.md").read_text() == before
 
 
+STRANGE = [
+    '{"timestamp": "2026-11-23T03:55:00Z", "event": "e", "level": ["error"]}',
+    '{"timestamp": "0001-01-01T00:00:00+14:00", "event": "e", "level": "error"}',
+    '{"timestamp": "2026-11-23T03:55:00", "event": "e", "level": "error"}',
+    '{"timestamp": 1, "event": "e", "level": "error"}',
+    '{"timestamp": "2026-13-40", "event": "e", "level": "error"}',
+    '{"timestamp": "2026-11-23T03:55:00Z", "level": "error"}',
+]
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+def test_strange_lines(folder: Path, ops: Callable[..., Any], strange: str) -> None:
+    """
+    What only looks like a line of ours, or has a time without a zone, tells nothing and ends
+    nothing.
+    """
+    ended = ops("new", *TIMES, text=f"{strange}\n{line('crash', 1, 'critical').decode()}")
+
+    text = (folder / "2026-11-23-incident.md").read_text()
+    assert ended.returncode == 0, ended.stderr
+    assert "critical: `crash`" in text
+    assert "`e`" not in text
+
+
 def test_memory_is_bounded() -> None:
     """
     A hundred megabytes of lines, of all kinds, take less than thirty of memory.

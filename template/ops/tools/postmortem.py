@@ -151,9 +151,9 @@ class Timeline:
                 continue
             try:
                 event = json.loads(line[line.index(b"{") :])
-                at = datetime.fromisoformat(event["timestamp"]).astimezone(UTC)
-                name, level = str(event["event"]), event["level"]
-            except (ValueError, KeyError, TypeError, RecursionError):
+                at = _time(event["timestamp"])
+                name, level = str(event["event"]), str(event["level"])
+            except (ValueError, KeyError, TypeError, RecursionError, argparse.ArgumentTypeError):
                 self.unreadable += 1
                 continue
             if self.begin <= at <= self.end:
@@ -210,11 +210,12 @@ class Timeline:
 def _time(text: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        utc = at.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"must be as 2026-11-23T03:50Z, got {text!r}") from None
     if at.tzinfo is None:
         raise argparse.ArgumentTypeError(f"must say its zone, such as {text}Z, got {text!r}")
-    return at.astimezone(UTC)
+    return utc
 
 
 def _lines(stream: Any) -> Iterator[bytes]:
@@ -245,7 +246,7 @@ def _new(arguments: argparse.Namespace, project: Project) -> int:
     except OSError as error:
         print(f"{error.filename}: {error.strerror}: name a file that can be read", file=sys.stderr)
         return 64
-    head = f"# Postmortem: {arguments.title}"
+    head = f"# Postmortem: {' '.join(arguments.title.split())}"
     text = re.sub(r"\A# .*", lambda _: head, text)
     span = f"{arguments.begin:%Y-%m-%d %H:%M} to {arguments.end:%Y-%m-%d %H:%M} UTC"
     text = text.replace("<!-- timeline -->", "\n".join([f"{span}.\n", *timeline.rows()]))
