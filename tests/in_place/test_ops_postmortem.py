@@ -116,6 +116,18 @@ def test_what_is_refused(folder: Path, ops: Callable[..., Any]) -> None:
     assert (folder / "2026-11-23-incident.md").read_text() == before
 
 
+def test_no_room(folder: Path, ops: Callable[..., Any]) -> None:
+    """
+    Where nothing can be written, that is said in a line.
+    """
+    (folder / "2026-11-23-incident.md").symlink_to("/nonexistent/file")
+
+    ended = ops("new", *TIMES)
+
+    assert ended.returncode == 64
+    assert len(ended.stderr.splitlines()) == 1
+
+
 STRANGE = [
     '{"timestamp": "2026-11-23T03:55:00Z", "event": "e", "level": ["error"]}',
     '{"timestamp": "0001-01-01T00:00:00+14:00", "event": "e", "level": "error"}',

@@ -250,8 +250,12 @@ def _new(arguments: argparse.Namespace, project: Project) -> int:
     text = re.sub(r"\A# .*", lambda _: head, text)
     span = f"{arguments.begin:%Y-%m-%d %H:%M} to {arguments.end:%Y-%m-%d %H:%M} UTC"
     text = text.replace("<!-- timeline -->", "\n".join([f"{span}.\n", *timeline.rows()]))
-    with path.open("x", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        print(f"{path}: {error.strerror}: nothing is written", file=sys.stderr)
+        return 64
     told = f"{len(timeline.told)} events, {timeline.unreadable} unreadable lines"
     print(f"{path.relative_to(project.root)}: {told}")
     return 0
