@@ -138,6 +138,33 @@ STRANGE = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("| a | Ada | 2020-01-01 | todo |", "was due"),
+        ("| a | Ada | 2020-01-01 | not yet |", "was due"),
+        ("| a | — | 2999-01-01 | |", "nobody owns"),
+        ("| a | <one person> | 2999-01-01 | |", "nobody owns"),
+        ("| <https://tickets.example.com/1> | <ada@example.com> | 2020-01-01 | |", "1>' was due"),
+        ("| a | Ada | 2026-13-40 | |", "has no date"),
+        ("| a | Ada | 2020-01-01 | [x] |", ""),
+        ("| a | Ada | 2020-01-01 | ✅ |\r", ""),
+    ],
+)
+def test_cells_as_people_write_them(
+    folder: Path, ops: Callable[..., Any], row: str, told: str
+) -> None:
+    """
+    A box that is not ticked, a long dash, a link; bytes that are no text.
+    """
+    (folder / "x.md").write_bytes(f"{TABLE}{row}\n\n".encode() + b"\xff")
+
+    ended = ops("check")
+
+    assert told in ended.stdout
+    assert len(ended.stdout.splitlines()) == ended.returncode == bool(told)
+
+
 @pytest.mark.parametrize("strange", STRANGE)
 def test_strange_lines(folder: Path, ops: Callable[..., Any], strange: str) -> None:
     """

@@ -61,7 +61,8 @@ def actions(path: Path) -> list[Action]:
     names: list[str] = []
     cells: list[str] = []
     line = 0
-    for token in MarkdownIt("commonmark").enable("table").parse(path.read_text(encoding="utf-8")):
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for token in MarkdownIt("commonmark").enable("table").parse(text):
         if token.type == "tr_open":
             cells, line = [], (token.map or [0])[0] + 1
         elif token.type == "inline":
@@ -72,8 +73,8 @@ def actions(path: Path) -> list[Action]:
             names = []
         elif token.type == "tr_close" and {"action", "owner", "due", "done"} <= {*names}:
             row = dict(zip(names, cells, strict=False))
-            # What is in angle brackets is still to be filled in.
-            row = {name: "" if text.startswith("<") else text for name, text in row.items()}
+            # What is in angle brackets is still to be filled in, unless it is a link.
+            row = {name: re.sub(r"<[^:@>]*>.*", "", text) for name, text in row.items()}
             if any(row.values()):
                 found.append(_action(path, line, row))
     return found
@@ -84,8 +85,8 @@ def _action(path: Path, line: int, row: dict[str, str]) -> Action:
         due = date.fromisoformat(row["due"])
     except ValueError:
         due = None
-    is_done = row["done"].lower() not in {"", "-", "no", "open", "[ ]"}
-    what, owner = row["action"], row["owner"].strip("-")
+    is_done = row["done"].lower() not in {*"-–—", "", "no", "not yet", "open", "todo", "[ ]"}
+    what, owner = row["action"], row["owner"].strip("-–—")
     return Action(path=path, line=line, what=what, owner=owner, due=due, is_done=is_done)
 
 
@@ -121,7 +122,9 @@ def hints(folder: Path) -> list[str]:
     return [
         f"ops/postmortems/{path.name}:{number}: hint: {found[0]!r}: {question}"
         for path in _written(folder)
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        for number, line in enumerate(
+            path.read_text(encoding="utf-8", errors="replace").splitlines(), 1
+        )
         for pattern, question in BLAME.items()
         if (found := re.search(rf"\b(?:{pattern})\b", line, re.IGNORECASE))
     ]
