@@ -573,10 +573,14 @@ def test_checks_that_hang_or_break(root: Path) -> None:
     def breaks(_: Project) -> Finding:
         raise ZeroDivisionError("by nothing\x1b[2J")
 
+    def lacks(_: Project) -> Finding:
+        subprocess.run(["no-such-program"], check=True)
+        return passes("never")
+
     begun = time.monotonic()
     found = report.look(
         Project(root),
-        {"hangs": hangs, "breaks": breaks, "good": lambda _: passes("1")},
+        {"hangs": hangs, "breaks": breaks, "lacks": lacks, "good": lambda _: passes("1")},
         seconds=0.3,
     )
 
@@ -584,9 +588,11 @@ def test_checks_that_hang_or_break(root: Path) -> None:
     assert {name: each.result for name, each in found.items()} == {
         "hangs": Result.UNKNOWN,
         "breaks": Result.UNKNOWN,
+        "lacks": Result.UNKNOWN,
         "good": Result.PASS,
     }
     assert "took longer than 0.3 s" in found["hangs"].evidence
+    assert found["lacks"].evidence == "no-such-program is not there"
     assert "ZeroDivisionError: by nothing" in found["breaks"].evidence
     forever.set()
 

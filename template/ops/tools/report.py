@@ -125,6 +125,9 @@ def _try(name: str, check: Check, project: Project, found: dict[str, Finding]) -
         command = error.cmd if isinstance(error.cmd, str) else " ".join(map(str, error.cmd))
         said = f"`{command}` took longer than {error.timeout:g} s"
         finding = unknown(said, next="run it by hand, and see what it waits for")
+    except FileNotFoundError as error:
+        # Of a program, such as git in an image without it.
+        finding = unknown(f"{error.filename or error} is not there", next="install it")
     except Exception as error:  # noqa: BLE001  # one check never ends the run
         said = f"the check itself is broken: {type(error).__name__}: {error}"
         finding = unknown(said, next="report it to the template; this is a bug of ours")
