@@ -434,6 +434,8 @@ def test_sign(run: Run, root: Path, ending: str) -> None:
         (("dril", "--by", "Al"), 64, "'dril' is no item, did you mean 'drill'?"),
         (("drill", "--by", " "), 64, "can't stand in Markdown"),
         (("drill", "--by", "*Al*"), 64, "can't stand in Markdown"),
+        (("drill", "--by", "Al\x1b[2J"), 64, "can't stand in Markdown"),
+        (("drill", "--by", "\u202eAl"), 64, "can't stand in Markdown"),
         (("drill", "--by", "Al. Tier A"), 64, "can't stand in Markdown"),
         (("drill",), 64, "--by"),
         (("drill", "--by", "Al", "--date", "2026-02-30"), 64, "invalid fromisoformat value"),
