@@ -402,13 +402,13 @@ def test_declaration_is_missing(run: Run, root: Path) -> None:
     assert run("run")[0] == 78
 
 
-@pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_sign(run: Run, root: Path, ending: str) -> None:
+@pytest.mark.parametrize(("mark", "ending"), [("", "\n"), ("", "\r\n"), ("\ufeff", "\r\n")])
+def test_sign(run: Run, root: Path, mark: str, ending: str) -> None:
     """
     One line changes, everything else stays byte for byte; signing again renews.
     """
     things = root / "ops/checklists/things.md"
-    before = LIST.replace("\n", ending).encode()
+    before = (mark + LIST.replace("\n", ending)).encode()
     things.write_bytes(before)
     earlier = TODAY - timedelta(days=100)
     assert (

@@ -194,7 +194,8 @@ def _wrong_signature(item: Item, declaration: Declaration, today: date) -> str:
 
 
 def _parse(name: str, text: str) -> Checklist:
-    tokens = MarkdownIt().parse(text)
+    # Some editors begin a file with it.
+    tokens = MarkdownIt().parse(text.removeprefix("\ufeff"))
     title = tokens[1].content if len(tokens) > 1 and tokens[0].tag == "h1" else ""
     read = list(_read(name, tokens))
     items = [each for each in read if isinstance(each, Item)]
