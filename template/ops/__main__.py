@@ -4,6 +4,7 @@
 
 import argparse
 import io
+import os
 import sys
 from datetime import date
 from pathlib import Path
@@ -71,11 +72,16 @@ def main() -> NoReturn:
     envelope.register(commands)
     arguments = parser.parse_args()
     try:
-        sys.exit(arguments.function(arguments, Project(ROOT)))
+        code = arguments.function(arguments, Project(ROOT))
+        print(end="", flush=True)
     except checklist.Misuse as error:
         parser.exit(64, f"{error}\n")
     except Malformed as error:
         parser.exit(78, f"{error}\n")
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; the status is what a shell says of SIGPIPE.
+        os._exit(141)
+    sys.exit(code)
 
 
 def _run(arguments: argparse.Namespace, project: Project) -> int:

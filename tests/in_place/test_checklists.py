@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -401,13 +402,13 @@ def test_declaration_is_missing(run: Run, root: Path) -> None:
     assert run("run")[0] == 78
 
 
-@pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_sign(run: Run, root: Path, ending: str) -> None:
+@pytest.mark.parametrize(("mark", "ending"), [("", "\n"), ("", "\r\n"), ("\ufeff", "\r\n")])
+def test_sign(run: Run, root: Path, mark: str, ending: str) -> None:
     """
     One line changes, everything else stays byte for byte; signing again renews.
     """
     things = root / "ops/checklists/things.md"
-    before = LIST.replace("\n", ending).encode()
+    before = (mark + LIST.replace("\n", ending)).encode()
     things.write_bytes(before)
     earlier = TODAY - timedelta(days=100)
     assert (
@@ -433,6 +434,8 @@ def test_sign(run: Run, root: Path, ending: str) -> None:
         (("dril", "--by", "Al"), 64, "'dril' is no item, did you mean 'drill'?"),
         (("drill", "--by", " "), 64, "can't stand in Markdown"),
         (("drill", "--by", "*Al*"), 64, "can't stand in Markdown"),
+        (("drill", "--by", "Al\x1b[2J"), 64, "can't stand in Markdown"),
+        (("drill", "--by", "\u202eAl"), 64, "can't stand in Markdown"),
         (("drill", "--by", "Al. Tier A"), 64, "can't stand in Markdown"),
         (("drill",), 64, "--by"),
         (("drill", "--by", "Al", "--date", "2026-02-30"), 64, "invalid fromisoformat value"),
@@ -524,6 +527,30 @@ def test_wrong_usage(run: Run, arguments: tuple[str, ...]) -> None:
     assert said
 
 
+def test_reader_has_seen_enough(root: Path) -> None:
+    """
+    Where stdout is closed by its reader, such as `head`, nothing is said of it.
+    """
+    (root / "ops/checklists/things.md").write_text("# T\n\n- [ ] `x`: It. *Each time.*\n")
+    for path in ("__init__.py", "__main__.py", "tools"):
+        (root / "ops" / path).symlink_to(TEMPLATE / "ops" / path)
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "ops", "checklist", "status", "things"],
+        cwd=root,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
 def test_help_says_the_exit_codes(run: Run) -> None:
     """
     Each exit status is explained where people look, within 80 columns.
@@ -548,10 +575,14 @@ def test_checks_that_hang_or_break(root: Path) -> None:
     def breaks(_: Project) -> Finding:
         raise ZeroDivisionError("by nothing\x1b[2J")
 
+    def lacks(_: Project) -> Finding:
+        subprocess.run(["no-such-program"], check=True)
+        return passes("never")
+
     begun = time.monotonic()
     found = report.look(
         Project(root),
-        {"hangs": hangs, "breaks": breaks, "good": lambda _: passes("1")},
+        {"hangs": hangs, "breaks": breaks, "lacks": lacks, "good": lambda _: passes("1")},
         seconds=0.3,
     )
 
@@ -559,11 +590,35 @@ def test_checks_that_hang_or_break(root: Path) -> None:
     assert {name: each.result for name, each in found.items()} == {
         "hangs": Result.UNKNOWN,
         "breaks": Result.UNKNOWN,
+        "lacks": Result.UNKNOWN,
         "good": Result.PASS,
     }
     assert "took longer than 0.3 s" in found["hangs"].evidence
+    assert found["lacks"].evidence == "no-such-program is not there"
     assert "ZeroDivisionError: by nothing" in found["breaks"].evidence
     forever.set()
+
+
+@pytest.mark.parametrize("password", ["hunter2", "hun@ter2", "hun/ter2", "hun#ter2"])
+def test_no_password_is_told(run: Run, root: Path, password: str) -> None:
+    """
+    What stands before the host in a URL gets into no finding and no error.
+    """
+    url = f"https://ada:{password}@prometheus.example.com/x"
+
+    def breaks(_: Project) -> Finding:
+        raise ValueError(url)
+
+    found = report.look(
+        Project(root),
+        {"fails": lambda _: fails(f"{url} is closed", next=f"open {url}"), "breaks": breaks},
+    )
+    edit(root / "ops/service.yaml", "<A, B or C>", url)
+    said = run("run")[2]
+
+    assert "://…@prometheus.example.com/x is closed" in found["fails"].evidence
+    assert "service.yaml:9: spec.tier must be A, B or C, got 'https://…@prom" in said
+    assert "ter2" not in said + "".join(str(each) for each in found.values())
 
 
 @pytest.mark.parametrize(("tier", "code"), [("<A, B or C>", 0), ("C", 1)])

@@ -116,6 +116,69 @@ def test_what_is_refused(folder: Path, ops: Callable[..., Any]) -> None:
     assert (folder / "2026-11-23-incident.md").read_text() == before
 
 
+def test_no_room(folder: Path, ops: Callable[..., Any]) -> None:
+    """
+    Where nothing can be written, that is said in a line.
+    """
+    (folder / "2026-11-23-incident.md").symlink_to("/nonexistent/file")
+
+    ended = ops("new", *TIMES)
+
+    assert ended.returncode == 64
+    assert len(ended.stderr.splitlines()) == 1
+
+
+STRANGE = [
+    '{"timestamp": "2026-11-23T03:55:00Z", "event": "e", "level": ["error"]}',
+    '{"timestamp": "0001-01-01T00:00:00+14:00", "event": "e", "level": "error"}',
+    '{"timestamp": "2026-11-23T03:55:00", "event": "e", "level": "error"}',
+    '{"timestamp": 1, "event": "e", "level": "error"}',
+    '{"timestamp": "2026-13-40", "event": "e", "level": "error"}',
+    '{"timestamp": "2026-11-23T03:55:00Z", "level": "error"}',
+]
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("| a | Ada | 2020-01-01 | todo |", "was due"),
+        ("| a | Ada | 2020-01-01 | not yet |", "was due"),
+        ("| a | — | 2999-01-01 | |", "nobody owns"),
+        ("| a | <one person> | 2999-01-01 | |", "nobody owns"),
+        ("| <https://tickets.example.com/1> | <ada@example.com> | 2020-01-01 | |", "1>' was due"),
+        ("| a | Ada | 2026-13-40 | |", "has no date"),
+        ("| a | Ada | 2020-01-01 | [x] |", ""),
+        ("| a | Ada | 2020-01-01 | ✅ |\r", ""),
+    ],
+)
+def test_cells_as_people_write_them(
+    folder: Path, ops: Callable[..., Any], row: str, told: str
+) -> None:
+    """
+    A box that is not ticked, a long dash, a link; bytes that are no text.
+    """
+    (folder / "x.md").write_bytes(f"{TABLE}{row}\n\n".encode() + b"\xff")
+
+    ended = ops("check")
+
+    assert told in ended.stdout
+    assert len(ended.stdout.splitlines()) == ended.returncode == bool(told)
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+def test_strange_lines(folder: Path, ops: Callable[..., Any], strange: str) -> None:
+    """
+    What only looks like a line of ours, or has a time without a zone, tells nothing and ends
+    nothing.
+    """
+    ended = ops("new", *TIMES, text=f"{strange}\n{line('crash', 1, 'critical').decode()}")
+
+    text = (folder / "2026-11-23-incident.md").read_text()
+    assert ended.returncode == 0, ended.stderr
+    assert "critical: `crash`" in text
+    assert "`e`" not in text
+
+
 def test_memory_is_bounded() -> None:
     """
     A hundred megabytes of lines, of all kinds, take less than thirty of memory.

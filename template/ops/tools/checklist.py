@@ -151,7 +151,7 @@ def sign(  # what it takes to lint the file before it is there
     text = "".join([*lines[: item.line - 1], source, *lines[item.end :]])
     # Names can hold anything: what can't be read back is not written.
     after = _parse(item.checklist, text)
-    if (item.id, by) not in [(new.id, new.signer) for new in after.items]:
+    if not by.isprintable() or (item.id, by) not in [(new.id, new.signer) for new in after.items]:
         raise Misuse(f"{by!r} can't stand in Markdown: give a name of letters and blanks")
     problems = lint([after], declaration, checks, today)
     if ours := [problem for problem in problems if problem.startswith(f"{item.where}:")]:
@@ -194,7 +194,8 @@ def _wrong_signature(item: Item, declaration: Declaration, today: date) -> str:
 
 
 def _parse(name: str, text: str) -> Checklist:
-    tokens = MarkdownIt().parse(text)
+    # Some editors begin a file with it.
+    tokens = MarkdownIt().parse(text.removeprefix("\ufeff"))
     title = tokens[1].content if len(tokens) > 1 and tokens[0].tag == "h1" else ""
     read = list(_read(name, tokens))
     items = [each for each in read if isinstance(each, Item)]

@@ -15,6 +15,8 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
+from ops.tools.finding import hide
+
 __all__ = ["PATH", "Declaration", "Malformed", "Waiver", "did_you_mean", "read"]
 
 PATH = "ops/service.yaml"
@@ -27,7 +29,7 @@ class Malformed(Exception):  # noqa: N818  # what is wrong with the file, not wi
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
-        super().__init__("\n".join(problems))
+        super().__init__(hide("\n".join(problems)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -148,15 +148,16 @@ def _write(arguments: argparse.Namespace, project: Project) -> int:
     path = project.root / PATH
     try:
         text = envelope(project)
+        there = path.read_text(encoding="utf-8") if path.exists() else ""
+        if not arguments.check:
+            path.write_text(text, encoding="utf-8")
     except (OSError, ValueError, KeyError, TimeoutExpired) as error:
         print(f"{PATH} can't be written: {error}", file=sys.stderr)
         return 78
-    there = path.read_text(encoding="utf-8") if path.exists() else ""
     if arguments.check:
         if text != there:
             print(f"{PATH} is not what settings and declaration say: run `{COMMAND}`")
         return int(text != there)
-    path.write_text(text, encoding="utf-8")
     print(f"{PATH}: {'written' if text != there else 'as it was'}")
     return 0
 

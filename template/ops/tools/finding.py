@@ -2,10 +2,11 @@
 What a check finds: a result, what was observed, and where to go next.
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Finding", "Result", "fails", "judge", "not_yet", "passes", "unknown"]
+__all__ = ["Finding", "Result", "fails", "hide", "judge", "not_yet", "passes", "unknown"]
 
 
 class Result(StrEnum):
@@ -55,3 +56,10 @@ def judge(faults: list[str], evidence: str, *, next: str) -> Finding:  # noqa: A
     Passes without *faults*, which are as many sentences.
     """
     return fails("; ".join([*faults, evidence]), next=next) if faults else passes(evidence)
+
+
+def hide(text: str) -> str:
+    """
+    *text* without what may be a user's password in URLs, whatever that is made of.
+    """
+    return re.sub(r"://[^\s'\"`]*@", "://…@", text)

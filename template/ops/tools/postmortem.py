@@ -61,7 +61,8 @@ def actions(path: Path) -> list[Action]:
     names: list[str] = []
     cells: list[str] = []
     line = 0
-    for token in MarkdownIt("commonmark").enable("table").parse(path.read_text(encoding="utf-8")):
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for token in MarkdownIt("commonmark").enable("table").parse(text):
         if token.type == "tr_open":
             cells, line = [], (token.map or [0])[0] + 1
         elif token.type == "inline":
@@ -72,8 +73,8 @@ def actions(path: Path) -> list[Action]:
             names = []
         elif token.type == "tr_close" and {"action", "owner", "due", "done"} <= {*names}:
             row = dict(zip(names, cells, strict=False))
-            # What is in angle brackets is still to be filled in.
-            row = {name: "" if text.startswith("<") else text for name, text in row.items()}
+            # What is in angle brackets is still to be filled in, unless it is a link.
+            row = {name: re.sub(r"<[^:@>]*>.*", "", text) for name, text in row.items()}
             if any(row.values()):
                 found.append(_action(path, line, row))
     return found
@@ -84,8 +85,8 @@ def _action(path: Path, line: int, row: dict[str, str]) -> Action:
         due = date.fromisoformat(row["due"])
     except ValueError:
         due = None
-    is_done = row["done"].lower() not in {"", "-", "no", "open", "[ ]"}
-    what, owner = row["action"], row["owner"].strip("-")
+    is_done = row["done"].lower() not in {*"-–—", "", "no", "not yet", "open", "todo", "[ ]"}
+    what, owner = row["action"], row["owner"].strip("-–—")
     return Action(path=path, line=line, what=what, owner=owner, due=due, is_done=is_done)
 
 
@@ -121,7 +122,9 @@ def hints(folder: Path) -> list[str]:
     return [
         f"ops/postmortems/{path.name}:{number}: hint: {found[0]!r}: {question}"
         for path in _written(folder)
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        for number, line in enumerate(
+            path.read_text(encoding="utf-8", errors="replace").splitlines(), 1
+        )
         for pattern, question in BLAME.items()
         if (found := re.search(rf"\b(?:{pattern})\b", line, re.IGNORECASE))
     ]
@@ -151,9 +154,9 @@ class Timeline:
                 continue
             try:
                 event = json.loads(line[line.index(b"{") :])
-                at = datetime.fromisoformat(event["timestamp"]).astimezone(UTC)
-                name, level = str(event["event"]), event["level"]
-            except (ValueError, KeyError, TypeError, RecursionError):
+                at = _time(event["timestamp"])
+                name, level = str(event["event"]), str(event["level"])
+            except (ValueError, KeyError, TypeError, RecursionError, argparse.ArgumentTypeError):
                 self.unreadable += 1
                 continue
             if self.begin <= at <= self.end:
@@ -210,11 +213,12 @@ class Timeline:
 def _time(text: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        utc = at.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"must be as 2026-11-23T03:50Z, got {text!r}") from None
     if at.tzinfo is None:
         raise argparse.ArgumentTypeError(f"must say its zone, such as {text}Z, got {text!r}")
-    return at.astimezone(UTC)
+    return utc
 
 
 def _lines(stream: Any) -> Iterator[bytes]:
@@ -245,12 +249,16 @@ def _new(arguments: argparse.Namespace, project: Project) -> int:
     except OSError as error:
         print(f"{error.filename}: {error.strerror}: name a file that can be read", file=sys.stderr)
         return 64
-    head = f"# Postmortem: {arguments.title}"
+    head = f"# Postmortem: {' '.join(arguments.title.split())}"
     text = re.sub(r"\A# .*", lambda _: head, text)
     span = f"{arguments.begin:%Y-%m-%d %H:%M} to {arguments.end:%Y-%m-%d %H:%M} UTC"
     text = text.replace("<!-- timeline -->", "\n".join([f"{span}.\n", *timeline.rows()]))
-    with path.open("x", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        print(f"{path}: {error.strerror}: nothing is written", file=sys.stderr)
+        return 64
     told = f"{len(timeline.told)} events, {timeline.unreadable} unreadable lines"
     print(f"{path.relative_to(project.root)}: {told}")
     return 0

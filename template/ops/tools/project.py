@@ -19,7 +19,7 @@ from ops.tools.declaration import PATH, Declaration, read
 __all__ = ["COMMAND_SECONDS", "Project", "problems"]
 
 # A check never waits longer for a command of the service.
-COMMAND_SECONDS = 8.0
+COMMAND_SECONDS = 7.0
 
 
 @dataclass(frozen=True)

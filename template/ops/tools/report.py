@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass, replace
 from ops.tools.checklist import Checklist, Item
 from ops.tools.checks import Check
 from ops.tools.declaration import Declaration
-from ops.tools.finding import Finding, Result, fails, not_yet, passes, unknown
+from ops.tools.finding import Finding, Result, fails, hide, not_yet, passes, unknown
 from ops.tools.project import Project
 
 __all__ = ["CHECK_SECONDS", "Line", "as_json", "as_table", "exit_code", "look", "weigh"]
 
 # For all checks together: they run at once. Longer than a command of the service may take.
-CHECK_SECONDS = 9.0
+CHECK_SECONDS = 8.0
 _WIDTH = 80
 _WALKED = "walked each time: "
 
@@ -120,14 +120,18 @@ def as_table(lines: list[Line], lists: Iterable[Checklist], declaration: Declara
 
 def _try(name: str, check: Check, project: Project, found: dict[str, Finding]) -> None:
     try:
-        found[name] = check(project)
+        finding = check(project)
     except subprocess.TimeoutExpired as error:
         command = error.cmd if isinstance(error.cmd, str) else " ".join(map(str, error.cmd))
         said = f"`{command}` took longer than {error.timeout:g} s"
-        found[name] = unknown(said, next="run it by hand, and see what it waits for")
+        finding = unknown(said, next="run it by hand, and see what it waits for")
+    except FileNotFoundError as error:
+        # Of a program, such as git in an image without it.
+        finding = unknown(f"{error.filename or error} is not there", next="install it")
     except Exception as error:  # noqa: BLE001  # one check never ends the run
         said = f"the check itself is broken: {type(error).__name__}: {error}"
-        found[name] = unknown(said, next="report it to the template; this is a bug of ours")
+        finding = unknown(said, next="report it to the template; this is a bug of ours")
+    found[name] = replace(finding, evidence=hide(finding.evidence), next=hide(finding.next))
 
 
 def _weigh(item: Item, project: Project, found: Mapping[str, Finding]) -> Finding | None:

@@ -72,8 +72,8 @@ def _name_servers(domain: str) -> set[str]:
     named = os.environ.get("OPS_RESOLVER", "")
     resolver = dns.resolver.Resolver(configure=not named)
     if named:
-        host, _, port = named.rpartition(":")
-        resolver.nameservers, resolver.port = [host], int(port)
+        asked = urlsplit(f"//{named}")
+        resolver.nameservers, resolver.port = [asked.hostname or ""], asked.port or 53
     answer = resolver.resolve(domain, "NS", lifetime=_SECONDS)
     return {_domain(f"//{str(each.target).rstrip('.')}") for each in answer}
 
