@@ -85,8 +85,8 @@ def _action(path: Path, line: int, row: dict[str, str]) -> Action:
         due = date.fromisoformat(row["due"])
     except ValueError:
         due = None
-    is_done = row["done"].lower() not in {*"-–—", "", "no", "not yet", "open", "todo", "[ ]"}
-    what, owner = row["action"], row["owner"].strip("-–—")
+    is_done = row["done"].lower() not in {*"-\u2013\u2014", "", "no", "not yet", "open", "todo", "[ ]"}
+    what, owner = row["action"], row["owner"].strip("-\u2013\u2014")
     return Action(path=path, line=line, what=what, owner=owner, due=due, is_done=is_done)
 
 
