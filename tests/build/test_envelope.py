@@ -38,6 +38,13 @@ def test_envelope(copy: Callable[..., Path]) -> None:
     declared = declaration.read_text()
     declaration.write_text(declared.replace("percent: 99.9", "percent: 99.5"))
     assert ops("--check").returncode == 1
+    injected = '"then\\n\\n## More\\n- promises"'
+    called = f"dependencies: [{{name: x, limit: y, fallback: {injected}}}]\n  waivers:"
+    before, _, _ = declared.partition("dependencies:")
+    declaration.write_text(f"{before}{called} []\n")
+    assert ops().returncode == 0
+    assert "- Without x: then ## More - promises.\n" in path.read_text()
+    path.write_text(text)
     declaration.write_text("spec: [")
     broken = ops()
     assert broken.returncode == 78

@@ -238,6 +238,17 @@ def test_waiver(run: Run, root: Path) -> None:
     assert "the waiver of later by Ada ended on" in items["later"]["evidence"]
 
 
+def test_waiver_is_renewed(run: Run, root: Path) -> None:
+    """
+    Of two waivers of a check the later one counts.
+    """
+    waiver = "{{check: later, reason: it rains, by: Ada, until: {}}}"
+    days = [TODAY - timedelta(days=1), TODAY]
+    declare(root, "C", f"[{', '.join(waiver.format(day) for day in days)}]")
+
+    assert results(run("run", "--json")[1])["later"] == "skip"
+
+
 def test_signature_ends(run: Run, root: Path) -> None:
     """
     A signature that has ended fails, even before the tier is declared.

@@ -141,6 +141,8 @@ def _dependencies(dependencies: list[dict[str, Any]]) -> list[str]:
         f"- Without {one.get('name', '?')}: {one.get('fallback', 'nothing is declared')}."
         for one in dependencies
     ]
+    # What is a heading or a list in somebody's text would be one of the envelope.
+    told = [" ".join(one.split()) for one in told]
     return ["## What it depends on", "", *(told or ["- None is declared."]), ""]
 
 

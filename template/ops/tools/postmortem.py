@@ -29,6 +29,8 @@ ALWAYS |= {"loop_stuck", "log_level_changed", "grace_exceeded", "migrated"}
 # By name, so that no text of the application, and of nobody's request, gets into a document.
 FIELDS = {"revision", "process_type", "check", "is_up", "status", "of", "suppressed", "dependency"}
 FIELDS |= {"outcome", "reason", "variable", "level_now", "exit_code", "job", "signal", "logger"}
+# Hyphen, en dash and em dash: nothing.
+DASHES = "-\u2013\u2014"
 PLAIN = re.compile(r"[\w.:/+-]{1,80}")
 BLAME = {
     r"human error|operator error": "what made it the sensible thing to do at that time?",
@@ -85,8 +87,8 @@ def _action(path: Path, line: int, row: dict[str, str]) -> Action:
         due = date.fromisoformat(row["due"])
     except ValueError:
         due = None
-    is_done = row["done"].lower() not in {*"-\u2013—", "", "no", "not yet", "open", "todo", "[ ]"}
-    what, owner = row["action"], row["owner"].strip("-\u2013—")
+    is_done = row["done"].lower().strip(DASHES) not in {"", "no", "not yet", "open", "todo", "[ ]"}
+    what, owner = row["action"], row["owner"].strip(DASHES)
     return Action(path=path, line=line, what=what, owner=owner, due=due, is_done=is_done)
 
 

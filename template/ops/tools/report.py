@@ -151,7 +151,8 @@ def _weigh(item: Item, project: Project, found: Mapping[str, Finding]) -> Findin
 
 
 def _waived(check: str, project: Project) -> Finding | None:
-    for waiver in project.declaration.waivers:
+    # A waiver that was written anew counts, wherever the earlier one stands.
+    for waiver in sorted(project.declaration.waivers, key=lambda each: each.until, reverse=True):
         if waiver.check == check and waiver.until >= project.now.date():
             return _skip(f"waived by {waiver.by} until {waiver.until}: {waiver.reason}")
         if waiver.check == check:
