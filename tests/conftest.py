@@ -16,6 +16,7 @@ from typing import Any
 import copier
 import pytest
 from harness import ROOT, clean, system
+from releases import NEXT, make_repository
 
 Render = Callable[..., Path]
 
@@ -55,15 +56,36 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(name="shared", scope="session")
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    A folder for what the processes of this run have in common.
+    """
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(name="repository", scope="session")
+def _repository(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    The template with its releases, and as the next one what is in the working tree. Not for tests
+    that change it: they make their own.
+    """
+    folder = shared / "fiveweeks.git"
+    if not folder.exists():
+        made = make_repository(tmp_path_factory.mktemp("repository") / "fiveweeks.git")
+        # Another process may have been first.
+        with contextlib.suppress(OSError):
+            made.rename(folder)
+    return folder
+
+
 @pytest.fixture(name="render", scope="session")
-def _render(tmp_path_factory: pytest.TempPathFactory) -> Render:
+def _render(shared: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Render:
     """
-    Render the template as it is in the working tree; the same answers give the same folder, also
-    to the other processes of this run.
+    Render the template as it is in the working tree, as if it were released; the same answers give
+    the same folder, also to the other processes of this run.
     """
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
 
     def render(**answers: Any) -> Path:
         key = hashlib.sha256(repr(sorted(answers.items())).encode()).hexdigest()
@@ -71,12 +93,12 @@ def _render(tmp_path_factory: pytest.TempPathFactory) -> Render:
         if not folder.exists():
             made = tmp_path_factory.mktemp("render")
             copier.run_copy(
-                str(ROOT),
+                repository.as_uri(),
                 made / "order-desk",
                 data=answers,
                 defaults=True,
                 quiet=True,
-                vcs_ref="HEAD",
+                vcs_ref=f"v{NEXT}",
             )
             # Another process may have been first.
             with contextlib.suppress(OSError):

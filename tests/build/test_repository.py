@@ -153,7 +153,14 @@ def test_the_endpoint_of_the_tutorial(clone: Path) -> None:
     [
         ["actionlint"],
         ["zizmor", "--offline", "--no-progress", "--persona=pedantic", ".github"],
-        ["shellcheck", ".ci/run", "scripts/bootstrap", "scripts/test", "scripts/try"],
+        [
+            "shellcheck",
+            ".ci/run",
+            "scripts/bootstrap",
+            "scripts/tags",
+            "scripts/test",
+            "scripts/try",
+        ],
         ["shellcheck", *sorted(map(str, (ROOT / "tests" / "image" / "standins").glob("*.sh")))],
         ["yamllint", "--strict", "-d", "{extends: relaxed, rules: {line-length: disable}}", "."],
         ["ruff", "format", "--check"],
