@@ -13,9 +13,10 @@ import copier
 import pytest
 import yaml
 from edits import EDITS
+from future import FUTURE, make_future
 from harness import ROOT
 from losses import commit
-from releases import NEXT
+from releases import NEXT, add_release, make_repository
 
 Project = Callable[..., Path]
 
@@ -58,6 +59,17 @@ def _project(shared: Path, at: Project, tmp_path_factory: pytest.TempPathFactory
         return Path(shutil.copytree(made, folder, symlinks=True))
 
     return project
+
+
+@pytest.fixture(name="future", scope="session")
+def _future(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    A repository of the template that has a nasty next release, too.
+    """
+    folder = tmp_path_factory.mktemp("future")
+    repository = make_repository(folder / "fiveweeks.git")
+    add_release(repository, make_future(folder / "tree"), FUTURE)
+    return repository
 
 
 @pytest.fixture(name="update", scope="session")

@@ -152,7 +152,7 @@ def edit_pipeline(project: Path) -> None:
     A step in our pipeline itself, where it does not belong.
     """
     _below(project / ".github/workflows/ci.yml", r" {8}run: \.ci/run test\n", STEP)
-    _below(project / ".ci/gitlab.yml", r" +- \.ci/run test\n", "    - ./licences\n")
+    _below(project / ".ci/gitlab.yml", r" +- \.ci/run check\n", "    - ./licences\n")
 
 
 def rewrite_readme(project: Path) -> None:
@@ -193,10 +193,10 @@ def rename_module(project: Path) -> None:
     A module has another name.
     """
     package = _package(project)
-    (package / "announcer.py").rename(package / "herald.py")
+    (package / "announcer.py").rename(package / "announcing.py")
     for path in (*package.glob("*.py"), *(project / "tests").glob("*.py")):
         text = path.read_text()
-        path.write_text(text.replace(".announcer import", ".herald import"))
+        path.write_text(text.replace(".announcer import", ".announcing import"))
 
 
 def change_width(project: Path) -> None:

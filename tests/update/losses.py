@@ -9,7 +9,7 @@ from pathlib import Path
 from ownership import owners
 from releases import git
 
-__all__ = ["carried", "commit", "conflicts", "contents", "is_seed", "losses", "statuses"]
+__all__ = ["carried", "commit", "conflicts", "contents", "is_seed", "losses", "move", "statuses"]
 
 MARKER = re.compile(r"^(<<<<<<<|=======|>>>>>>>)( |$)", re.MULTILINE)
 
@@ -23,6 +23,16 @@ def commit(project: Path, tag: str) -> None:
     git("add", "--all", cwd=project)
     git("commit", "--quiet", "--allow-empty", "--message", tag, cwd=project)
     git("tag", "--force", tag, cwd=project)
+
+
+def move(project: Path, repository: Path) -> None:
+    """
+    Let a project take its updates from another repository, as if it came from there.
+    """
+    answers = project / ".copier-answers.yml"
+    line = f"_src_path: {repository.as_uri()}"
+    answers.write_text(re.sub("(?m)^_src_path: .*", line, answers.read_text()))
+    commit(project, "moved")
 
 
 def is_seed(name: str) -> bool:

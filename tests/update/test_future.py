@@ -1,0 +1,135 @@
+"""
+What the releases so far did not try: a next one that changes everything around the team's lines.
+"""
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import copier
+import pytest
+from edits import EDITS
+from future import FUTURE
+from harness import ROOT
+from losses import commit, conflicts, contents, is_seed, losses, move, statuses
+from releases import NEXT
+from sampling import IS_NIGHTLY, sampled
+
+Project = Callable[..., Path]
+
+PAGE = ROOT / "docs" / "reference" / "conflicts.md"
+
+EVERYTHING = {
+    "processes": ["web", "worker", "job"],
+    "database": "postgresql",
+    "telemetry": ["sentry", "opentelemetry"],
+    "deploy": ["compose", "kubernetes", "systemd", "nomad"],
+}
+CHOSEN: list[dict[str, Any]] = [{}, EVERYTHING]
+if IS_NIGHTLY:
+    CHOSEN += [EVERYTHING | {"ci": "gitlab"}, {"processes": ["web", "job"]}, {"processes": ["job"]}]
+
+# A name in docs/reference/conflicts.md, the file, and the edit: a pattern and what it becomes.
+UNAVOIDABLE = {
+    "bound": ("pyproject.toml", r'"uvicorn>=[0-9.]+', '"uvicorn>=0.54.0'),
+    "block": ("pyproject.toml", r'(    "orjson.*\n)', r'\1    "zstandard>=0.25",\n'),
+    "image": ("Dockerfile", r"(ARG BASE_IMAGE=).*", r"\1registry.example.com/python:3.13"),
+    "rule": ("AGENTS.md", r"(- A test's docstring .*\n)", r"\1- Ask twice.\n"),
+    "action": (".github/workflows/ci.yml", "checkout@[0-9a-f]{40}", f"checkout@{'1' * 40}"),
+    "hot-fix": ("src/order_desk/chassis/probe.py", r"Ask the process", "Ask that process"),
+    "new file": ("tests/system/test_next.py", r"\A", '"""\nOurs.\n"""\n'),
+}
+
+
+@pytest.mark.parametrize("answers", CHOSEN)
+def test_nasty_release_takes_nothing(
+    answers: dict[str, Any], project: Project, at: Project, future: Path, tmp_path: Path
+) -> None:
+    """
+    Every dependency's bound moves, one comes and one goes at the end of each block, images move,
+    each comment, a setting and a question are new, and every file has another line: no conflict,
+    and with all edits together nothing of the team's is lost.
+    """
+    folder, fresh = project(NEXT, EDITS, **answers), tmp_path / "order-desk"
+    move(folder, future)
+    told: dict[str, Any] = {"defaults": True, "quiet": True, "vcs_ref": f"v{FUTURE}"}
+
+    copier.run_update(folder, overwrite=True, **told)
+
+    assert conflicts(folder) == []
+    assert losses(folder) == []
+    copier.run_copy(future.as_uri(), fresh, data=answers, **told)
+    commit(fresh, "pristine")
+    before, after = (ours(each) for each in (at(NEXT, **answers), fresh))
+    same = {name for name, text in before.items() if text == after.get(name)}
+    assert {Path(name).name for name in same} <= {"py.typed", "CODEOWNERS"}
+    assert statuses(folder).keys() == {*before, *after} - same
+    assert "pager: nobody" in (folder / ".copier-answers.yml").read_text()
+    merged = tomllib.loads((folder / "pyproject.toml").read_text())
+    names = [re.split("[>=]", line)[0] for line in merged["project"]["dependencies"]]
+    assert names[-2:] == ["anyio", "cachetools"]
+    assert "stamina" not in names
+
+
+@pytest.mark.parametrize("name", sampled(UNAVOIDABLE, 3))
+def test_unavoidable_conflict(name: str, project: Project, future: Path) -> None:
+    """
+    Where a team edited the very line that the template changes, that one file is in conflict:
+    git has it as unmerged, where copier's last line sends people to look; `.ci/run check` refuses
+    it, and the page of conflicts tells of it.
+    """
+    path, pattern, new = UNAVOIDABLE[name]
+    folder = project(NEXT)
+    move(folder, future)
+    text = (folder / path).read_text() if (folder / path).exists() else ""
+    edited, count = re.subn(pattern, new, text)
+    (folder / path).write_text(edited)
+    commit(folder, "edited")
+    assert count
+
+    ended = copier_update(folder)
+
+    assert conflicts(folder) == [path]
+    assert statuses(folder)[path] in {"UU", "AA"}
+    assert "git status --short" in ended.stderr
+    checked = subprocess.run(
+        [".ci/run", "check"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 1
+    assert f"{path}:" in checked.stderr
+    assert f"| {name} |" in PAGE.read_text()
+
+
+def test_file_that_the_template_takes_away(project: Project, future: Path) -> None:
+    """
+    What nobody tells: a file of ours that the template drops goes, also if the team edited it. Git
+    shows it.
+    """
+    folder = project(NEXT, **EVERYTHING)
+    move(folder, future)
+    (folder / "deploy" / "compose" / "role.sh").write_text("# mine\n")
+    commit(folder, "edited")
+
+    copier_update(folder)
+
+    assert statuses(folder)["deploy/compose/role.sh"] == " D"
+    assert conflicts(folder) == []
+
+
+def copier_update(project: Path) -> subprocess.CompletedProcess[str]:
+    """
+    The command, as a person calls it.
+    """
+    command = [Path(sys.executable).parent / "copier", "update", "--defaults"]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
+
+
+def ours(folder: Path) -> dict[str, bytes]:
+    """
+    What is in the files that are not the team's.
+    """
+    return {name: text for name, text in contents(folder).items() if not is_seed(name)}
