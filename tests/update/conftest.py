@@ -12,11 +12,11 @@ from typing import Any
 import copier
 import pytest
 import yaml
-from edits import EDITS
-from future import FUTURE, make_future
 from harness import ROOT
-from losses import commit
 from releases import NEXT, add_release, make_repository
+from update.edits import EDITS
+from update.future import FUTURE, make_future
+from update.losses import commit
 
 Project = Callable[..., Path]
 

@@ -173,7 +173,10 @@ def delete_example(project: Path) -> None:
     resources = package / "resources.py"
     text = resources.read_text()
     for old, new in (
-        ("from .domain import Announcer, Notes, SilentAnnouncer", "from .domain import Announcer, SilentAnnouncer"),
+        (
+            "from .domain import Announcer, Notes, SilentAnnouncer",
+            "from .domain import Announcer, SilentAnnouncer",
+        ),
         ("from .memory import NotesInMemory\n", ""),
         ("    notes: Notes\n", ""),
         (" notes=NotesInMemory(),", ""),
@@ -267,7 +270,9 @@ def _uv_add(project: Path, *told: str) -> None:
     # Nobody serves the index that the tests answer with, and to lock all that can be chosen takes
     # long: what uv writes into pyproject.toml is the same.
     text = (project / "pyproject.toml").read_text()
-    is_default = not re.search(r'tool\.uv\.index|^    "(asyncpg|sentry|opentelemetry)', text, re.M)
+    is_default = not re.search(
+        r'tool\.uv\.index|^    "(asyncpg|sentry|opentelemetry)', text, re.MULTILINE
+    )
     command = ["uv", "add", "--quiet", "--no-sync" if is_default else "--frozen", *told]
     ended = subprocess.run(
         command,

@@ -62,10 +62,14 @@ def _next(name: str, text: str) -> str:
     """
     The next text of a file of any owner, for seeds are not to arrive, whatever is in them.
     """
-    ours, marker, yours = text.partition("# Yours below.\n#\n") if name == ".env.example" else (
-        text,
-        "",
-        "",
+    ours, marker, yours = (
+        text.partition("# Yours below.\n#\n")
+        if name == ".env.example"
+        else (
+            text,
+            "",
+            "",
+        )
     )
     ours = COMMENT.sub(r"\g<0> Next.", ours)
     changes: dict[str, Callable[[str], str]] = {
@@ -94,7 +98,9 @@ def _next_dependencies(text: str) -> str:
     Every upper bound of ours is higher, of each block the last is gone, and a new one is there.
     """
     text = BOUND.sub(lambda found: f"{found[1]}{int(found[2]) + 1}{found[3]}", text)
-    text = text.replace('    "stamina>=26.1,<28",\n', "").replace('    "markdown-it-py>=4.2,<6",\n', "")
+    text = text.replace('    "stamina>=26.1,<28",\n', "").replace(
+        '    "markdown-it-py>=4.2,<6",\n', ""
+    )
     assert "stamina" not in text
     assert "markdown-it-py" not in text
     assert text.count(END_OF_BLOCK) == 2

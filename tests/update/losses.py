@@ -4,12 +4,23 @@ it deleted, as git tells them between the tags `pristine` and `edited` of its re
 """
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from ownership import owners
 from releases import git
 
-__all__ = ["carried", "commit", "conflicts", "contents", "is_seed", "losses", "move", "statuses"]
+__all__ = [
+    "carried",
+    "commit",
+    "conflicts",
+    "contents",
+    "is_seed",
+    "losses",
+    "move",
+    "ours",
+    "statuses",
+]
 
 MARKER = re.compile(r"^(<<<<<<<|=======|>>>>>>>)( |$)", re.MULTILINE)
 
@@ -51,6 +62,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in sorted(names)}
 
 
+def ours(folder: Path) -> dict[str, bytes]:
+    """
+    What is in the files that are not the team's.
+    """
+    return {name: text for name, text in contents(folder).items() if not is_seed(name)}
+
+
 def statuses(project: Path) -> dict[str, str]:
     """
     What git says of each path that is not as it was committed.
@@ -70,12 +88,13 @@ def conflicts(project: Path) -> list[str]:
     return sorted(found)
 
 
-def losses(project: Path) -> list[str]:
+def losses(project: Path, *, arriving: Collection[str] = ()) -> list[str]:
     """
-    What of the team's is not there any more, a sentence each; seeds must be as they were.
+    What of the team's is not there any more, a sentence each; seeds must be as they were, but for
+    those that arrive.
     """
     found = []
-    for name in filter(is_seed, statuses(project)):
+    for name in filter(is_seed, statuses(project).keys() - {*arriving}):
         was = _text(project, "edited", name)
         if was is None:
             found.append(f"{name}: a seed came")

@@ -12,12 +12,12 @@ from typing import Any
 
 import copier
 import pytest
-from edits import EDITS
-from future import FUTURE
 from harness import ROOT
-from losses import commit, conflicts, contents, is_seed, losses, move, statuses
 from releases import NEXT
 from sampling import IS_NIGHTLY, sampled
+from update.edits import EDITS
+from update.future import FUTURE
+from update.losses import commit, conflicts, losses, move, ours, statuses
 
 Project = Callable[..., Path]
 
@@ -124,12 +124,5 @@ def copier_update(project: Path) -> subprocess.CompletedProcess[str]:
     """
     The command, as a person calls it.
     """
-    command = [Path(sys.executable).parent / "copier", "update", "--defaults"]
+    command: list[str | Path] = [Path(sys.executable).parent / "copier", "update", "--defaults"]
     return subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
-
-
-def ours(folder: Path) -> dict[str, bytes]:
-    """
-    What is in the files that are not the team's.
-    """
-    return {name: text for name, text in contents(folder).items() if not is_seed(name)}
