@@ -13,13 +13,14 @@ from typing import Any
 import copier
 import pytest
 from harness import ROOT
-from releases import NEXT
-from sampling import IS_NIGHTLY, sampled
+from releases import NEXT, RELEASES
+from sampling import IS_NIGHTLY, is_turn, sampled
 from update.edits import EDITS
 from update.future import FUTURE
 from update.losses import commit, conflicts, losses, move, ours, statuses
 
 Project = Callable[..., Path]
+Update = Callable[..., None]
 
 PAGE = ROOT / "docs" / "reference" / "conflicts.md"
 
@@ -118,6 +119,35 @@ def test_file_that_the_template_takes_away(project: Project, future: Path) -> No
 
     assert statuses(folder)["deploy/compose/role.sh"] == " D"
     assert conflicts(folder) == []
+
+
+@pytest.mark.skipif("0.1.0" not in RELEASES, reason="a case of 0.1.0 alone")
+def test_first_layout(project: Project, update: Update) -> None:
+    """
+    From 0.1.0, lines of the team that lie beside the next service in `compose.yaml` conflict once.
+    """
+    folder = project("0.1.0", ["add_variable"], database="postgresql")
+
+    update(folder)
+
+    assert conflicts(folder) == ["compose.yaml"]
+    assert "| first layout |" in PAGE.read_text()
+
+
+@pytest.mark.skipif(not is_turn("description", 4), reason="another commit's turn")
+def test_description_beside_the_version(project: Project, update: Update) -> None:
+    """
+    Another description conflicts with the team's version: the lines touch.
+    """
+    folder = project(NEXT)
+    text = (folder / "pyproject.toml").read_text()
+    (folder / "pyproject.toml").write_text(text.replace('"0.1.0"', '"2.0.0"', 1))
+    commit(folder, "edited")
+
+    update(folder, description="Does another thing.")
+
+    assert conflicts(folder) == ["pyproject.toml"]
+    assert "| description |" in PAGE.read_text()
 
 
 def copier_update(project: Path) -> subprocess.CompletedProcess[str]:
