@@ -50,7 +50,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", sampled(CASES, 8 * len(RELEASES)), ids="-".join)
+@pytest.mark.parametrize("case", sampled(CASES, 10 * len(RELEASES)), ids="-".join)
 def test_part_arrives_once(
     case: tuple[str, str, str],
     project: Project,

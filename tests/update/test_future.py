@@ -76,7 +76,7 @@ def test_nasty_release_takes_nothing(
     assert "stamina" not in names
 
 
-@pytest.mark.parametrize("name", sampled(UNAVOIDABLE, 3))
+@pytest.mark.parametrize("name", sampled(UNAVOIDABLE, 4))
 def test_unavoidable_conflict(name: str, project: Project, future: Path) -> None:
     """
     Where a team edited the very line that the template changes, that one file is in conflict:

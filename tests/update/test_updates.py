@@ -26,7 +26,7 @@ NEWEST = list(RELEASES)[-1]
 
 # Answers beside the defaults, for the newest two releases.
 CHOSEN: list[tuple[str, dict[str, Any]]] = sampled(
-    [(version, answers) for version in list(RELEASES)[-2:] for answers in pairwise()], 16
+    [(version, answers) for version in list(RELEASES)[-2:] for answers in pairwise()], 32
 )
 
 # A conflict that 0.1.0 has once: there, nothing parts what a team wrote from the next service.
