@@ -11,12 +11,10 @@ from typing import Any
 
 import copier
 import pytest
-import yaml
-from harness import ROOT
 from releases import NEXT, add_release, make_repository
 from update.edits import EDITS
 from update.future import FUTURE, make_future
-from update.losses import commit
+from update.losses import commit, crosses_a_migration
 
 Project = Callable[..., Path]
 
@@ -85,20 +83,6 @@ def _update() -> Callable[..., None]:
         copier.run_update(project, data=answers, vcs_ref=f"v{version}", unsafe=unsafe, **told)
 
     return update
-
-
-def crosses_a_migration(project: Path) -> bool:
-    """
-    Whether an update from this project's version to the newest runs a migration.
-    """
-    answers = yaml.safe_load((project / ".copier-answers.yml").read_text())
-    migrations = yaml.safe_load((ROOT / "copier.yml").read_text()).get("_migrations", [])
-    now = _number(answers["_commit"])
-    return any(_number(migration["version"]) > now for migration in migrations)
-
-
-def _number(version: str) -> list[int]:
-    return [int(part) for part in version.removeprefix("v").split(".")]
 
 
 def _once(

@@ -7,6 +7,8 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+import yaml
+from harness import ROOT
 from ownership import owners
 from releases import git
 
@@ -15,6 +17,7 @@ __all__ = [
     "commit",
     "conflicts",
     "contents",
+    "crosses_a_migration",
     "is_seed",
     "losses",
     "move",
@@ -44,6 +47,16 @@ def move(project: Path, repository: Path) -> None:
     line = f"_src_path: {repository.as_uri()}"
     answers.write_text(re.sub("(?m)^_src_path: .*", line, answers.read_text()))
     commit(project, "moved")
+
+
+def crosses_a_migration(project: Path) -> bool:
+    """
+    Whether an update from this project's version to the newest runs a migration.
+    """
+    answers = yaml.safe_load((project / ".copier-answers.yml").read_text())
+    migrations = yaml.safe_load((ROOT / "copier.yml").read_text()).get("_migrations", [])
+    now = _number(answers["_commit"])
+    return any(_number(migration["version"]) > now for migration in migrations)
 
 
 def is_seed(name: str) -> bool:
@@ -144,3 +157,7 @@ def _lost(project: Path, name: str) -> list[str]:
     out = {line[1:] for line in hunks if line.startswith("-")} - {*added}
     again = [line for line in before if line.strip() and before.count(line) == 1 and line in out]
     return found + [f"has {line!r} again" for line in again if line in now]
+
+
+def _number(version: str) -> list[int]:
+    return [int(part) for part in version.removeprefix("v").split(".")]

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness import ROOT, clean
 from releases import NEXT, RELEASES, git
 from update.edits import EDITS
-from update.losses import contents, losses, statuses
+from update.losses import contents, crosses_a_migration, losses, statuses
 
 Project = Callable[..., Path]
 
@@ -30,10 +30,12 @@ def section(heading: str) -> str:
     return found[0]
 
 
-def paste(commands: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def paste(commands: str, cwd: Path, *, trust: bool = False) -> subprocess.CompletedProcess[str]:
     """
-    Run them in bash; the first that fails ends it.
+    Run them in bash; the first that fails ends it. Updates trust where the page says so.
     """
+    if trust:
+        commands = commands.replace("update --defaults", "update --defaults --trust")
     return subprocess.run(
         ["bash", "-ec", commands],
         cwd=cwd,
@@ -50,21 +52,22 @@ def test_update_as_the_page_says(project: Project) -> None:
     what the team did, the way back leaves nothing, and once it is committed there is nothing new.
     """
     folder = project(list(RELEASES)[-1], SOME)
-    before = contents(folder)
+    before, trust = contents(folder), crosses_a_migration(folder)
     update, look, sync, _, commit = section(
         "# Update a service to the newest template"
     ).splitlines()
     check = section("## Before")
 
     asked = paste(check, folder)
-    first = paste(f"{update}\n{look}", folder)
+    first = paste(f"{update}\n{look}", folder, trust=trust)
     back = paste(section("## Back"), folder)
     after_that = contents(folder)
-    second = paste(f"{update}\n{sync}\n{commit}", folder)
+    second = paste(f"{update}\n{sync}\n{commit}", folder, trust=trust)
     again = paste(check, folder)
 
     for ended in (asked, first, back, second, again):
         assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert {*re.findall(r"\w+Warning", first.stderr)} == {"MissingFileWarning"}
     assert NEXT in asked.stdout + asked.stderr
     assert " M .copier-answers.yml" in first.stdout
     assert after_that == before
@@ -82,7 +85,8 @@ def test_many_as_the_page_says(project: Project, tmp_path: Path) -> None:
         project(list(RELEASES)[-1], EDITS).rename(tmp_path / name)
     (tmp_path / "dirty" / "README.md").write_text("mine\n")
 
-    ended = paste(section("## Two hundred services"), tmp_path)
+    trust = crosses_a_migration(tmp_path / "clean")
+    ended = paste(section("## Two hundred services"), tmp_path, trust=trust)
 
     assert ended.stdout == "look at dirty/\n", ended.stderr
     assert git("branch", "--show-current", cwd=tmp_path / "clean") == "update-template"

@@ -71,20 +71,9 @@ def test_what_no_width_reaches_is_in_form() -> None:
     ):
         text = path.read_text()
         assert text.count("# fmt: off\n") == 1
-        ruff: list[str | Path] = [
-            Path(sys.executable).parent / "ruff",
-            "format",
-            "--line-length=100",
-            "--quiet",
-            "-",
-        ]
+        ruff: list[str | Path] = [Path(sys.executable).parent / "ruff", "format"]
+        ruff += ["--line-length=100", "--quiet", "-"]
         told = text.replace("# fmt: off\n", "")
-        formed = subprocess.run(
-            [*ruff, "--line-length=100", "--quiet", "-"],
-            input=told,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        formed = subprocess.run(ruff, input=told, capture_output=True, text=True, check=True)
 
         assert formed.stdout == told
