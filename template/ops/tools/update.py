@@ -212,7 +212,7 @@ def _copy(project: Project, step: Step, *, trusted: bool) -> None:
     trust = ["--trust"] if trusted else []
     ended = _call(project, "uvx", *index, "--from", COPIER, "copier", "update", *told, *trust)
     if ended.returncode:
-        # So it tells of an answer that is no longer valid: `copier update --data NAME=ANSWER` mends.
+        # So it tells of an answer that is no longer valid.
         code = CONFIGURATION if _last(ended).startswith("ValueError: ") else 1
         raise Refused(code, f"copier failed, and nothing was changed: {_last(ended)}")
 
