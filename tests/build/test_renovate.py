@@ -172,6 +172,7 @@ def test_its_configuration_is_valid(tmp_path: Path) -> None:
     refused = run(*validator, "--strict", "--no-global", "wrong.json", cwd=tmp_path)
 
     assert right.returncode == 0, right.stdout
+    assert "successfully against 1 file" in right.stdout
     assert refused.returncode != 0
 
 
