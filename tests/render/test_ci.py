@@ -30,6 +30,7 @@ WORKFLOW = [
 LINTERS: dict[str, list[list[str]]] = {
     ".github/workflows/ci.yml": WORKFLOW,
     ".github/workflows/audit.yml": WORKFLOW,
+    ".github/workflows/update.yml": WORKFLOW,
     ".ci/gitlab.yml": [["check-jsonschema", "--builtin-schema", "vendor.gitlab-ci"]],
     ".gitlab-ci.yml": [["check-jsonschema", "--builtin-schema", "vendor.gitlab-ci"]],
     ".ci/run": [["shellcheck"]],
@@ -100,7 +101,7 @@ def test_pipeline_is_the_one_that_was_chosen(render: Render) -> None:
     `ci` selects the files of one platform; the door, the steps and Renovate are always there.
     """
     platform = {
-        "github": {".github/workflows/ci.yml", ".github/workflows/audit.yml"},
+        "github": {f".github/workflows/{name}.yml" for name in ("audit", "ci", "update")},
         "gitlab": {".ci/gitlab.yml", ".gitlab-ci.yml"},
         "none": set(),
     }
@@ -127,7 +128,7 @@ def test_least_privilege(render: Render) -> None:
     Nothing may be written but by `publish`, which runs nothing of the project's; every job ends in
     time, and what was checked out keeps no credentials.
     """
-    for name in ("ci.yml", "audit.yml"):
+    for name in ("ci.yml", "audit.yml", "update.yml"):
         loaded = workflow(render, name)
         assert loaded["permissions"] == {}
         for job, said in loaded["jobs"].items():
@@ -164,7 +165,7 @@ def test_credentials_of_the_index(render: Render) -> None:
     url = "https://packages.example.com/simple"
     names = {"UV_INDEX_INTERNAL_USERNAME", "UV_INDEX_INTERNAL_PASSWORD"}
 
-    for name in ("ci.yml", "audit.yml"):
+    for name in ("ci.yml", "audit.yml", "update.yml"):
         assert "secrets." not in json.dumps(workflow(render, name)["jobs"])
         for job in workflow(render, name, package_index_url=url)["jobs"].values():
             for step in job["steps"]:
