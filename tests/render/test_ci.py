@@ -136,11 +136,11 @@ def test_least_privilege(render: Render) -> None:
             if "write" in said["permissions"].values():
                 assert job == "publish"
                 assert not any(use.startswith("actions/checkout@") for use in uses)
-            assert said["timeout-minutes"] <= 20
+            assert said["timeout-minutes"] <= (40 if job == "update" else 20)
             assert all(re.search(r"@[0-9a-f]{40}$", use) for use in uses if use)
             for step in said["steps"]:
                 if step.get("uses", "").startswith("actions/checkout@"):
-                    assert step["with"] == {"persist-credentials": False}
+                    assert step["with"]["persist-credentials"] is False
 
 
 def test_publishing_is_asked_for(render: Render) -> None:
@@ -165,12 +165,30 @@ def test_credentials_of_the_index(render: Render) -> None:
     url = "https://packages.example.com/simple"
     names = {"UV_INDEX_INTERNAL_USERNAME", "UV_INDEX_INTERNAL_PASSWORD"}
 
-    for name in ("ci.yml", "audit.yml", "update.yml"):
+    for name in ("ci.yml", "audit.yml"):
         assert "secrets." not in json.dumps(workflow(render, name)["jobs"])
         for job in workflow(render, name, package_index_url=url)["jobs"].values():
             for step in job["steps"]:
                 resolves = step.get("run", "").startswith(".ci/run")
                 assert (names <= {*step.get("env", {})}) == resolves, step
+    updates = workflow(render, "update.yml", package_index_url=url)["jobs"]["update"]["steps"]
+    assert [step["name"] for step in updates if names & {*step.get("env", {})}] == [
+        "Update and test"
+    ]
+
+
+def test_token_is_with_whom_runs_nothing(render: Render) -> None:
+    """
+    The job that runs an update knows whether there is a token; the one that has it runs no update.
+    """
+    jobs = workflow(render, "update.yml")["jobs"]
+    gitlab = yaml.safe_load((render(ci="gitlab") / ".ci" / "gitlab.yml").read_text())
+
+    asked = json.dumps(jobs["update"]).split("secrets.")[1:]
+    assert [text.partition(" }}")[0] for text in asked] == ["UPDATE_TOKEN != ''"]
+    assert jobs["propose"]["permissions"] == {}
+    assert [step.get("run") for step in jobs["propose"]["steps"]][-1] == ".ci/run propose"
+    assert gitlab["update"]["script"] == "env --unset=UPDATE_TOKEN .ci/run update"
 
 
 def test_python_is_the_one_that_was_chosen(project: Path) -> None:
