@@ -20,7 +20,7 @@ Project = Callable[..., Path]
 
 
 @pytest.fixture(name="at", scope="session")
-def _at(shared: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def _at(run_folder: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """
     What a release renders for these answers. Not for tests that change it.
     """
@@ -31,13 +31,13 @@ def _at(shared: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory
             copier.run_copy(repository.as_uri(), folder, data=answers, **told)
             commit(folder, "pristine")
 
-        return _once(shared, tmp_path_factory, make, version, answers)
+        return _once(run_folder, tmp_path_factory, make, version, answers)
 
     return at
 
 
 @pytest.fixture(name="project", scope="session")
-def _project(shared: Path, at: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def _project(run_folder: Path, at: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """
     A project of a release with the edits of a team, in a repository of its own, which has the tags
     `pristine` and `edited`; the test may change it.
@@ -52,7 +52,7 @@ def _project(shared: Path, at: Project, tmp_path_factory: pytest.TempPathFactory
                 EDITS[name](folder)
             commit(folder, "edited")
 
-        made = _once(shared, tmp_path_factory, make, version, answers, names)
+        made = _once(run_folder, tmp_path_factory, make, version, answers, names)
         folder = tmp_path_factory.mktemp("project") / made.name
         return Path(shutil.copytree(made, folder, symlinks=True))
 
@@ -86,7 +86,7 @@ def _update() -> Callable[..., None]:
 
 
 def _once(
-    shared: Path,
+    run_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
     make: Callable[[Path], None],
     *key: object,
@@ -95,7 +95,7 @@ def _once(
     The folder that *make* makes for this key, for all processes of this run.
     """
     name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
-    kept = shared / f"project-{name}"
+    kept = run_folder / f"project-{name}"
     if not kept.exists():
         made = tmp_path_factory.mktemp("made")
         make(made / "order-desk")
