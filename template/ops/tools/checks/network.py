@@ -194,12 +194,18 @@ def template_version(project: Project) -> Finding:
     if asked.returncode:
         last = asked.stderr.strip().splitlines() or [""]
         return unknown(f"{source}: {last[-1]}", next="is the template reachable from here?")
-    numbers = re.findall(r"refs/tags/v?(\d+)\.(\d+)\.(\d+)$", asked.stdout, re.MULTILINE)
-    newest = max((tuple(map(int, each)) for each in numbers), default=(0, 0, 0))
-    ours = re.match(r"v?(\d+)\.(\d+)\.(\d+)", made)
-    version = tuple(map(int, ours.groups())) if ours else (0, 0, 0)
-    said = f"made from {made}, newest is {'.'.join(map(str, newest))}"
-    return judge(["there is a newer one"] if version < newest else [], said, next="`copier update`")
+    tags = re.findall(r"refs/tags/(\S+)", asked.stdout)
+    newest = max(filter(_release, tags), key=_release, default="unknown")
+    faults = ["there is a newer one"] if _release(made) < _release(newest) else []
+    return judge(faults, f"made from {made}, newest is {newest}", next="`copier update`")
+
+
+def _release(tag: str) -> tuple[int, ...]:
+    """
+    To be compared; nothing for what is no release. An organisation's 1.2.0.post1 follows 1.2.0.
+    """
+    found = re.fullmatch(r"v?(\d+)\.(\d+)\.(\d+)(?:\.post(\d+))?(?:-\d+-g[0-9a-f]+)?", tag)
+    return tuple(int(number or -1) for number in found.groups()) if found else ()
 
 
 def _labels(**labels: str) -> str:
