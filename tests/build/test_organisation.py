@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 from harness import ROOT
-from pages import blocks, paste, surroundings
-from releases import NEXT, git, make_repository
+from pages import World, blocks, commit, conflicts, paste, surroundings
+from releases import NEXT, RELEASES, git
 from sampling import is_turn, sampled
 
 PAGE = "organisation"
@@ -52,50 +52,9 @@ def answers(project: Path) -> dict[str, object]:
     return loaded
 
 
-def commit(project: Path) -> None:
-    """
-    Commit everything, in a repository that may be new.
-    """
-    git("init", "--quiet", cwd=project)
-    git("add", "--all", cwd=project)
-    git("commit", "--quiet", "--message", "as it is", cwd=project)
-
-
-class World:
-    """
-    A folder with what the addresses of the page lead to, and the environment for it.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.origin = folder / "origin"
-        for name in ("upstream", "acme"):
-            (self.origin / name).mkdir(parents=True)
-        self.upstream = make_repository(self.origin / "upstream" / "fiveweeks.git")
-        # In a clone of another branch, what is released next is on that.
-        git("branch", "--force", "main", "HEAD", cwd=self.upstream)
-        git("symbolic-ref", "HEAD", "refs/heads/main", cwd=self.upstream)
-        self.acme = self.origin / "acme" / "fiveweeks.git"
-        git("init", "--quiet", "--bare", self.acme, cwd=folder)
-        self.environment = surroundings(folder / "surroundings", self.origin)
-
-    def set(self, settings: str) -> None:
-        """
-        Write copier's settings.
-        """
-        Path(self.environment["COPIER_SETTINGS_PATH"]).write_text(settings)
-
-    def paste(self, commands: str, cwd: Path, *, check: bool = True, **more: str) -> str:
-        """
-        What the commands print.
-        """
-        ended = paste(commands, cwd, check=check, **{**self.environment, **more})
-        return ended.stdout + ended.stderr
-
-
 @pytest.fixture(name="world", scope="module")
 def _world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(tmp_path_factory.mktemp("organisation"))
+    return World(tmp_path_factory.mktemp("organisation"), is_acme_empty=True)
 
 
 @pytest.fixture(name="fork", scope="module")
@@ -110,8 +69,8 @@ def _fork(world: World) -> Path:
     for line in told("A fork", 1).splitlines():
         start = line.partition("=")[0]
         pattern = re.compile(rf"^{re.escape(start)}=.*$", re.MULTILINE)
-        text, count = pattern.subn(lambda _, line=line: line, text)
-        assert count == 1, start
+        (old,) = pattern.findall(text)
+        text = text.replace(old, line)
     path.write_text(text)
     world.paste(told("A fork", 2), fork)
     return fork
@@ -134,12 +93,12 @@ def _next_release(world: World, fork: Path) -> str:
     """
     A release of ours that changes much, in the file of the organisation, too.
     """
-    work = world.folder / "upstream"
     # The fork was made from the release before.
     assert git("tag", "--points-at", "HEAD", cwd=fork) == f"v{NEXT}.post1"
-    git("clone", "--quiet", world.upstream, work, cwd=world.folder)
-    chassis = Path("template") / "src" / "{{ package_name }}" / "chassis"
-    for name, old, new in (
+    chassis = "template/src/{{ package_name }}/chassis"
+    last = f'"{[*RELEASES][-1]}" = '
+    world.release(
+        AFTER,
         (
             "copier.yml",
             "python_version:\n",
@@ -149,19 +108,12 @@ def _next_release(world: World, fork: Path) -> str:
         ("template/Dockerfile.jinja", "{{ uv_image }}:0.13", "{{ uv_image }}:0.14"),
         ("template/Dockerfile.jinja", "# Last, so that", "# Last of all, so that"),
         (str(ORGANISATION), "{#- The team, as", "{#- The team or user, as"),
-        (str(ORGANISATION), "{#- The end", "{#- New. -#}\n{%- set tier = 'B' -%}\n\n{#- The end"),
+        (str(ORGANISATION), "{#- The end", "{#- New. -#}\n\n{%- set tier = 'B' -%}\n\n{#- The end"),
         ("CHANGELOG.md", "## Unreleased\n", f"## Unreleased\n\n\n## {AFTER} (2027-01-31)\n"),
+        ("releases.toml", last, f'"{AFTER}" = "{"0" * 40}"\n{last}'),
         ("README.md", "# fiveweeks\n", "# fiveweeks\n\nNews.\n"),
-        (str(chassis / "exits.py"), '"""\n', '"""\nNext. '),
-    ):
-        path = work / name
-        assert old in path.read_text(), f"{name}: {old!r}"
-        path.write_text(path.read_text().replace(old, new, 1))
-    with (work / "releases.toml").open("a") as file:
-        file.write(f'"{AFTER}" = "{"0" * 40}"\n')
-    git("commit", "--quiet", "--all", "--message", f"Release {AFTER}", cwd=work)
-    git("tag", f"v{AFTER}", cwd=work)
-    git("push", "--quiet", "origin", "HEAD", f"v{AFTER}", cwd=work)
+        (f"{chassis}/exits.py", '"""\n', '"""\nNext. '),
+    )
     return AFTER
 
 
@@ -288,20 +240,6 @@ def test_services_move_to_the_fork_and_back(
     assert not conflicts(project)
 
 
-def conflicts(project: Path) -> list[str]:
-    """
-    Files in which an update left markers.
-    """
-    found = subprocess.run(
-        ["git", "grep", "--untracked", "-l", "-E", "^(<<<<<<<|>>>>>>>)"],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.split()
-
-
 @in_turn
 def test_fork_without_our_tags_says_so(world: World, fork: Path, tmp_path: Path) -> None:
     """
@@ -420,9 +358,9 @@ def test_private_repository(service: Path, private: str, tmp_path: Path) -> None
     environment = surroundings(tmp_path / "surroundings", private)
 
     without = re.sub("export GIT_CONFIG.*\n", "", commands)
-    said = paste(without, service, check=False, **environment)
+    said = paste(without, service, environment, check=False)
     untouched = git("status", "--porcelain", cwd=service)
-    paste(commands, service, **environment, TEMPLATE_TOKEN=TOKEN)
+    paste(commands, service, environment | {"TEMPLATE_TOKEN": TOKEN})
 
     assert "terminal prompts disabled" in said.stderr
     assert untouched == ""
@@ -455,7 +393,7 @@ def test_trust(world: World, fork: Path, service: Path, tmp_path: Path) -> None:
     codes = []
     for settings in ("{}", f"trust: [{address.removesuffix('.git')}]"):
         world.set(settings)
-        ended = paste(update, service, check=False, **world.environment)
+        ended = paste(update, service, world.environment, check=False)
         codes.append(ended.returncode)
         assert git("status", "--porcelain", cwd=service) == ""
     world.set(told("Trust", 1))
