@@ -76,12 +76,13 @@ def red(project: Path) -> set[str]:
     }
 
 
-def test_nothing_names_the_template(leave: Callable[..., Path], world: World) -> None:
+@pytest.mark.parametrize("ci", sampled(["github", "gitlab"], 2))
+def test_nothing_names_the_template(leave: Callable[..., Path], world: World, ci: str) -> None:
     """
     What is left names the template only where the page says so; no checklist is red because of it,
     Renovate looks after the pipeline, and an update ends with an error and changes nothing.
     """
-    project = leave(is_tested=False)
+    project = leave(is_tested=False, ci=ci)
 
     named = git("grep", "-l", "-i", "-E", "copier|fiveweeks", cwd=project).split()
     listed = (ROOT / "docs" / "how-to" / "leave.md").read_text()
@@ -89,6 +90,10 @@ def test_nothing_names_the_template(leave: Callable[..., Path], world: World) ->
         name for name in named if f"`{name}`" not in listed and not name.startswith("ops/tools/")
     ]
     assert unlisted == []
+    for path in (path for path in project.glob(".ci/*.yml") if path.is_file()):
+        jobs = yaml.safe_load(path.read_text())
+        assert {"check", "test", "publish"} <= {*jobs}
+        assert not {"update", "propose"} & {*jobs}
     assert (project / "docs" / "reference" / "events.md").exists()
     assert "template" not in (project / "README.md").read_text()
     assert not {name for name in red(project) if "template" in name}
