@@ -102,6 +102,11 @@ def test_nothing_names_the_template(leave: Callable[..., Path], world: World, ci
     assert all(rule.get("enabled", True) for rule in rules)
     update = paste("uvx --from copier copier update", project, world.environment, check=False)
     assert update.returncode != 0
+    command = [".venv/bin/python", "-m", "ops", "update"]
+    asked = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert asked.returncode in {1, 78}, asked.stderr
+    assert ".copier-answers.yml" in asked.stderr
+    assert "Traceback" not in asked.stderr
     assert git("status", "--porcelain", cwd=project) == ""
 
 
