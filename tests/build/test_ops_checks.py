@@ -4,6 +4,7 @@ Each check of `python -m ops` has a world in which it passes, and a fault with w
 
 import http.server
 import json
+import re
 import shutil
 import socket
 import ssl
@@ -527,6 +528,29 @@ def test_unknown_names(world: World) -> None:
 
     assert world.find("name_servers").result == Result.UNKNOWN
     assert world.find("template_version").result == Result.UNKNOWN
+
+
+def test_release_of_an_organisation(world: World) -> None:
+    """
+    An organisation's own release of the newest release is newer; what is no release is none.
+    """
+    release = world.root / "release"
+    for command in (
+        ["init", "--quiet", "release"],
+        ["-C", "release", "commit", "--quiet", "--allow-empty", "--message=one"],
+        *(["-C", "release", "tag", name] for name in ("v1.10.0", "v1.10.0.post1", "v2.0.0rc1")),
+    ):
+        subprocess.run(["git", *command], cwd=world.root, check=True)
+    answers = (world.root / ".copier-answers.yml").read_text()
+    answers = re.sub("(?m)^_src_path: .*$", f"_src_path: {release}", answers)
+    (world.root / ".copier-answers.yml").write_text(answers)
+
+    before = world.find("template_version")
+    world.replace(".copier-answers.yml", "v1.10.0", "v1.10.0.post1")
+
+    assert before.result == Result.FAIL
+    assert "newest is v1.10.0.post1" in before.evidence
+    assert world.find("template_version").result == Result.PASS
 
 
 def test_sums_are_current() -> None:

@@ -18,8 +18,8 @@ from typing import Any
 
 import ops.__main__ as command
 import pytest
-from harness import TEMPLATE
-from jinja2 import Environment, StrictUndefined
+from harness import ROOT, TEMPLATE
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ops.tools import checklist, report
 from ops.tools.checks import CHECKS
 from ops.tools.declaration import Declaration, Malformed, read
@@ -648,6 +648,7 @@ def rendered(source: str, **answers: Any) -> str:
     As copier does it.
     """
     environment = Environment(
+        loader=FileSystemLoader(ROOT),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701  # YAML

@@ -15,6 +15,7 @@ import tldextract
 
 from ops.tools.finding import Finding, fails, judge, not_yet, passes, unknown
 from ops.tools.project import Project
+from ops.tools.update import release
 
 __all__ = [
     "backups_recent",
@@ -194,12 +195,10 @@ def template_version(project: Project) -> Finding:
     if asked.returncode:
         last = asked.stderr.strip().splitlines() or [""]
         return unknown(f"{source}: {last[-1]}", next="is the template reachable from here?")
-    numbers = re.findall(r"refs/tags/v?(\d+)\.(\d+)\.(\d+)$", asked.stdout, re.MULTILINE)
-    newest = max((tuple(map(int, each)) for each in numbers), default=(0, 0, 0))
-    ours = re.match(r"v?(\d+)\.(\d+)\.(\d+)", made)
-    version = tuple(map(int, ours.groups())) if ours else (0, 0, 0)
-    said = f"made from {made}, newest is {'.'.join(map(str, newest))}"
-    return judge(["there is a newer one"] if version < newest else [], said, next="`copier update`")
+    tags = re.findall(r"refs/tags/(\S+)", asked.stdout)
+    newest = max(filter(release, tags), key=release, default="unknown")
+    faults = ["there is a newer one"] if release(made) < release(newest) else []
+    return judge(faults, f"made from {made}, newest is {newest}", next="`copier update`")
 
 
 def _labels(**labels: str) -> str:
