@@ -194,8 +194,7 @@ def template_version(project: Project) -> Finding:
     if asked.returncode:
         last = asked.stderr.strip().splitlines() or [""]
         return unknown(f"{source}: {last[-1]}", next="is the template reachable from here?")
-    tags = re.findall(r"refs/tags/(\S+)", asked.stdout)
-    newest = max(filter(_release, tags), key=_release, default="unknown")
+    newest = max(re.findall(r"refs/tags/(\S+)", asked.stdout), key=_release, default="unknown")
     faults = ["there is a newer one"] if _release(made) < _release(newest) else []
     return judge(faults, f"made from {made}, newest is {newest}", next="`copier update`")
 
