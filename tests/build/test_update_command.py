@@ -247,7 +247,7 @@ def is_no_repository(world: World) -> None:
         (lambda _: None, ["--to", "v0.1.0"], 64, "to go back, git revert the update"),
         (lambda _: None, ["--too", "v0.1.0"], 64, "unrecognized arguments"),
     ],
-    ids=str,
+    ids=lambda each: getattr(each, "__name__", str(each)),
 )
 def test_refused(
     world: World, break_it: Callable[[World], None], arguments: list[str], code: int, told: str
