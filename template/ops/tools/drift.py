@@ -213,7 +213,8 @@ def _drift(arguments: argparse.Namespace, project: Project) -> int:
         print(f"drift: {error}", file=sys.stderr)
         return error.code
     told = [edit.line for edit in edits if not edit.is_waived]
-    print("\n".join([*told, *shown]), end="\n" if told or shown else "")
+    for text in filter(None, [*told, *shown]):
+        print(text)
     return 1 if told and arguments.strict else 0
 
 
