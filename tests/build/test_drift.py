@@ -382,13 +382,46 @@ def test_restored_by_one_command(project: Path) -> None:
     assert git("diff", "--cached", "HEAD~", "--name-only", cwd=project) == ""
 
 
+UVX = """\
+#!/bin/sh
+for last; do :; done
+cp -r "$MADE" "$last"
+"""
+
+
 @pytest.fixture(name="as_rendered")
-def _as_rendered(render: Render, monkeypatch: pytest.MonkeyPatch) -> None:
+def _as_rendered(render: Render, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    As if copier rendered what the session has, which is quicker: it is run by other tests.
+    As if copier rendered what the session has, which is quicker: other tests run it.
     """
-    made = render(deploy=["compose", "nomad"])
-    monkeypatch.setattr(drift, "COPIER", ("bash", "-c", f'cp -r {made} "${{@: -1}}"', "copier"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "uvx").write_text(UVX)
+    (tmp_path / "bin" / "uvx").chmod(0o755)
+    monkeypatch.setenv("MADE", str(render(deploy=["compose", "nomad"])))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("as_rendered")
+def test_given_back_to_the_template(project: Path, tmp_path: Path) -> None:
+    """
+    What the how-to tells to paste brings an edit into a checkout of the template.
+    """
+    text = (ROOT / "docs" / "how-to" / "drift.md").read_text()
+    pasted = text.partition("2. Give it back")[2].partition("3. Keep it")[0]
+    lines = [line.strip() for line in pasted.splitlines() if line.startswith("       ")]
+    edit(project / LIMITS)
+    template = tmp_path / "template"
+    git("clone", "--quiet", ROOT, template, cwd=tmp_path)
+    held = template / "template/src/{{ package_name }}/chassis/limits.py"
+    shutil.copy(ROOT / held.relative_to(template), held)
+    script = "\n".join(lines).replace("../order-desk", str(project))
+    script = script.replace("uv run python", sys.executable).replace("../fix", f"{tmp_path}/fix")
+
+    code, _, said = run("bash", "-euc", script, cwd=template)
+
+    assert code == 0, said
+    assert len(lines) == 2
+    assert held.read_bytes() == (project / LIMITS).read_bytes()
 
 
 @pytest.mark.usefixtures("as_rendered")

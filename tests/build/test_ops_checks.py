@@ -529,19 +529,6 @@ def test_unknown_names(world: World) -> None:
     assert world.find("template_version").result == Result.UNKNOWN
 
 
-def test_sums_are_current() -> None:
-    """
-    `ops/tools/sums` is what `scripts/sums` writes.
-    """
-    ended = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "sums", "--check"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-
-
 def test_reference_is_current() -> None:
     """
     docs/reference/checks.md says of each check what its docstring says.

@@ -112,17 +112,18 @@ def wrong_waivers(project: Project) -> list[str]:
     """
     Waivers of files that are not the template's, with file and line.
     """
-    names = [each.name for each in _owned(project, {}, None)]
+    waivers = [(each, each.file) for each in _waivers(project)]
+    names = [each.name for each in _owned(project, {}, None)] if waivers else []
     problems = []
-    for waiver in _waivers(project):
-        if waiver.file is None:
+    for waiver, file in waivers:
+        if file is None:
             continue
         if waiver.check != CHECK:
             problems.append(f"{waiver.where}: only {CHECK} has files: take `file` away")
-        elif waiver.file not in names and names != [SUMS]:
-            close = difflib.get_close_matches(waiver.file, names, n=1)
+        elif file not in names and names != [SUMS]:
+            close = difflib.get_close_matches(file, names, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"{SUMS} lists them"
-            problems.append(f"{waiver.where}: {waiver.file!r} is no file of the template's, {hint}")
+            problems.append(f"{waiver.where}: {file!r} is no file of the template's, {hint}")
     return problems
 
 
