@@ -477,6 +477,27 @@ def test_what_git_does_not_know_is_kept(project: Path, how: str) -> None:
     assert names(project) == [LIMITS]
 
 
+@pytest.mark.usefixtures("as_rendered")
+def test_render_believes_no_list(project: Path) -> None:
+    """
+    A list that was edited so that it hides an edit is told by a render, and so is the edit; in a
+    package that the team renamed, too.
+    """
+    (project / "src/order_desk").rename(project / "src/desk")
+    toml = project / "pyproject.toml"
+    toml.write_text(toml.read_text().replace("order_desk.__main__", "desk.__main__"))
+    edit(project / "src/desk/chassis/limits.py")
+    path = project / "ops/tools/sums"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if "chassis/limits.py" not in line))
+
+    with drift.rendered(Project(project)) as made:
+        found = [each.name for each in drift.look(Project(project), made)]
+
+    assert names(project) == []
+    assert found == ["ops/tools/sums", "src/desk/chassis/limits.py"]
+
+
 def test_answers_edited_by_hand(project: Path) -> None:
     """
     What the changed answers render is not what is there: that is told, and so is a part that they
