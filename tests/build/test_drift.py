@@ -616,6 +616,22 @@ def test_without_uv(project: Path, tmp_path: Path) -> None:
     assert refused == (69, [], ["drift: uvx is not there: install uv"])
 
 
+def test_index_of_the_project(copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Copier comes from the index that the service's packages come from.
+    """
+    project = copy(sync=False, package_index_url="https://packages.example.com/simple")
+    asked = tmp_path / "asked"
+    show = f'echo "$UV_DEFAULT_INDEX" >{asked}; exit 1'
+    monkeypatch.setattr(drift, "COPIER", ("bash", "-c", show))
+    monkeypatch.delenv("UV_DEFAULT_INDEX", raising=False)
+
+    with pytest.raises(drift.Refusal, match="copier can't be had"):
+        drift.rendered(Project(project)).__enter__()
+
+    assert asked.read_text() == "internal=https://packages.example.com/simple\n"
+
+
 def test_render_ends_in_time(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

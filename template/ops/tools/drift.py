@@ -328,11 +328,14 @@ def _run(project: Project, *command: str) -> tuple[int, str]:
     """
     Exit code and last line of a command, which is ended with all that it started, and asks nobody.
     """
+    # uvx does not look at the project's.
+    indexes = project.pyproject.get("tool", {}).get("uv", {}).get("index", [])
+    index = {"UV_DEFAULT_INDEX": "{name}={url}".format(**indexes[0])} if indexes else {}
     try:
         process = subprocess.Popen(
             command,
             cwd=project.root,
-            env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},
+            env=index | os.environ | {"GIT_TERMINAL_PROMPT": "0"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
