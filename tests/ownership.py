@@ -1,12 +1,21 @@
 """
-Who owns which file of a generated service; `docs/reference/ownership.md` is checked against this.
+Who owns which file of a generated service. `scripts/sums` writes what follows from it:
+`docs/reference/ownership.md`, and the checksums by which a service knows what was edited.
 
 Patterns are as in copier.yml: `*` does not cross `/`, a folder means all below it.
 """
 
 from pathlib import PurePosixPath
 
-__all__ = ["OWNERS", "owners"]
+__all__ = ["ABOUT", "OWNERS", "owners"]
+
+ABOUT = {
+    "template": "Ours: don't edit them; `copier update` brings their next version.\n"
+    "What [was edited all the same](../how-to/drift.md) is told.",
+    "seed": "Yours: rendered once, then never touched by an update, also when you deleted them.",
+    "shared": 'Merged three-way; write below "Yours below" where the file says so, '
+    "and the two sides don't meet.",
+}
 
 OWNERS: dict[str, list[str]] = {
     "template": [

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from harness import ROOT
 
-__all__ = ["QUESTIONS", "pairwise"]
+__all__ = ["QUESTIONS", "is_allowed", "pairwise"]
 
 Answers = dict[str, Any]
 
@@ -42,7 +42,7 @@ def _questions() -> dict[str, list[Any]]:
 QUESTIONS = _questions()
 
 
-def _is_allowed(row: Answers) -> bool:
+def is_allowed(row: Answers) -> bool:
     """
     Whether the questions' own validators take these answers together, so far as they are given.
     """
@@ -61,7 +61,7 @@ def pairwise(questions: dict[str, list[Any]] = QUESTIONS) -> Iterator[Answers]:
         for one, two in itertools.combinations(names, 2)
         for i in range(len(questions[one]))
         for j in range(len(questions[two]))
-        if _is_allowed({one: questions[one][i], two: questions[two][j]})
+        if is_allowed({one: questions[one][i], two: questions[two][j]})
     }
     while pairs:
         row: list[tuple[str, int]] = list(min(pairs))
@@ -71,7 +71,7 @@ def pairwise(questions: dict[str, list[Any]] = QUESTIONS) -> Iterator[Answers]:
             given = {other: questions[other][i] for other, i in row}
             gains = [
                 sum(_pair(other, (name, i), names) in pairs for other in row)
-                if _is_allowed({**given, name: answer})
+                if is_allowed({**given, name: answer})
                 else -1
                 for i, answer in enumerate(questions[name])
             ]

@@ -1,5 +1,5 @@
 """
-`uv run python -m ops`: checklists, postmortems, the envelope and updates of the template.
+`uv run python -m ops`: checklists, postmortems, the envelope, drift and updates of the template.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import NoReturn
 
-from ops.tools import checklist, envelope, postmortem, report, update
+from ops.tools import checklist, drift, envelope, postmortem, report, update
 from ops.tools.checks import CHECKS
 from ops.tools.declaration import Malformed, did_you_mean
 from ops.tools.project import Project
@@ -70,6 +70,7 @@ def main() -> NoReturn:
     command.set_defaults(function=_sign)
     postmortem.register(commands)
     envelope.register(commands)
+    drift.register(commands)
     update.register(commands)
     arguments = parser.parse_args()
     try:
@@ -92,7 +93,7 @@ def _run(arguments: argparse.Namespace, project: Project) -> int:
         if name not in known:
             raise checklist.Misuse(f"{name!r} is no checklist{did_you_mean(name, known)}")
     chosen = [known[name] for name in dict.fromkeys(arguments.names)] or lists
-    waived = {waiver.check for waiver in project.declaration.waivers}
+    waived = {waiver.check for waiver in project.declaration.waivers if not waiver.file}
     tier = project.declaration.tier or "A"
     wanted = {
         item.check for each in chosen for item in each.items if item.check and tier <= item.tier
@@ -139,6 +140,7 @@ def _read(project: Project) -> list[checklist.Checklist]:
     """
     lists = checklist.read_all(project.root)
     problems = checklist.lint(lists, project.declaration, CHECKS, project.now.date())
+    problems += drift.wrong_waivers(project)
     if problems:
         raise Malformed(problems)
     return lists

@@ -553,19 +553,6 @@ def test_release_of_an_organisation(world: World) -> None:
     assert world.find("template_version").result == Result.PASS
 
 
-def test_sums_are_current() -> None:
-    """
-    `ops/tools/sums` is what `scripts/sums` writes.
-    """
-    ended = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "sums", "--check"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-
-
 def test_reference_is_current() -> None:
     """
     docs/reference/checks.md says of each check what its docstring says.

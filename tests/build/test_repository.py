@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness import ROOT, WITHOUT_DATABASE, clean, free_ports, wait_until
+from releases import RELEASES
 
 
 @pytest.fixture(name="clone", scope="module")
@@ -83,6 +84,7 @@ def test_first_command_of_the_readme(trial: tuple[subprocess.Popen[bytes], str, 
     # uv, between the shell and the service, may tell the shell of the Ctrl-C.
     assert process.wait(20) in {0, 130}
     assert f"curl {url}" in (folder.parent / "said").read_text()
+    assert f"_commit: v{[*RELEASES][-1]}\n" in (folder / ".copier-answers.yml").read_text()
 
 
 def test_try_overwrites_nothing(clone: Path, tmp_path: Path) -> None:
@@ -98,6 +100,42 @@ def test_try_overwrites_nothing(clone: Path, tmp_path: Path) -> None:
     assert ended.returncode == 64
     assert "name another folder" in ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+UV = """\
+#!/bin/sh
+case "$*" in *"copier copy"*) echo "$*" >"$ASKED" ;; esac
+exit 1
+"""
+
+
+@pytest.mark.parametrize(("words", "is_shallow"), [(["--head"], False), ([], True), ([], False)])
+def test_try_what_is_no_release(
+    clone: Path, tmp_path: Path, words: list[str], *, is_shallow: bool
+) -> None:
+    """
+    `--head`, and a clone without the releases, take what is there; others the newest release.
+    """
+    folder = tmp_path / "fiveweeks"
+    depth = ["--depth", "1"] if is_shallow else []
+    subprocess.run(
+        ["git", "clone", "--quiet", "--no-tags", *depth, ROOT.as_uri(), folder], check=True
+    )
+    shutil.copy(clone / "scripts/try", folder / "scripts/try")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "uv").write_text(UV)
+    (tmp_path / "bin" / "uv").chmod(0o755)
+    (folder / "scripts/bootstrap").write_text(f"#!/bin/sh\necho {tmp_path / 'bin'}\n")
+    asked = tmp_path / "asked"
+
+    subprocess.run(
+        ["scripts/try", *words, tmp_path / "made"],
+        cwd=folder,
+        env=environment() | {"ASKED": str(asked)},
+        check=False,
+    )
+
+    assert ("--vcs-ref HEAD" in asked.read_text()) == bool(words or is_shallow)
 
 
 def test_commands_of_the_readme_and_the_tutorial(clone: Path, tmp_path: Path) -> None:
@@ -124,7 +162,9 @@ def test_commands_of_the_readme_and_the_tutorial(clone: Path, tmp_path: Path) ->
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.endswith("order-desk 0.1.0\n")
     answers = (tmp_path / "order-desk" / ".copier-answers.yml").read_text()
-    assert f"_src_path: {clone}" in answers
+    assert f"_src_path: {clone}\n" in answers
+    # Which its `.ci/run` does not refuse.
+    assert f"_commit: v{[*RELEASES][-1]}\n" in answers
 
 
 def test_the_endpoint_of_the_tutorial(clone: Path) -> None:

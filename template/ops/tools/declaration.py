@@ -35,10 +35,11 @@ class Malformed(Exception):  # noqa: N818  # what is wrong with the file, not wi
 @dataclass(frozen=True, kw_only=True)
 class Waiver:
     """
-    A check that may fail until the end of that day.
+    A check that may fail until the end of that day, or a file that it is about.
     """
 
     check: str
+    file: str | None = None
     reason: str
     by: str
     until: date
@@ -81,6 +82,7 @@ class Declaration:
         return [
             Waiver(
                 check=waiver["check"],
+                file=waiver.get("file"),
                 reason=waiver["reason"],
                 by=waiver["by"],
                 until=date.fromisoformat(waiver["until"]),

@@ -153,11 +153,13 @@ def _weigh(item: Item, project: Project, found: Mapping[str, Finding]) -> Findin
 def _waived(check: str, project: Project) -> Finding | None:
     # A waiver that was written anew counts, wherever the earlier one stands.
     for waiver in sorted(project.declaration.waivers, key=lambda each: each.until, reverse=True):
-        if waiver.check == check and waiver.until >= project.now.date():
+        # What is about a file alone is for the check to weigh.
+        if waiver.check != check or waiver.file:
+            continue
+        if waiver.until >= project.now.date():
             return _skip(f"waived by {waiver.by} until {waiver.until}: {waiver.reason}")
-        if waiver.check == check:
-            said = f"the waiver of {check} by {waiver.by} ended on {waiver.until}"
-            return fails(said, next=f"mend it, and delete the waiver: {waiver.where}")
+        said = f"the waiver of {check} by {waiver.by} ended on {waiver.until}"
+        return fails(said, next=f"mend it, and delete the waiver: {waiver.where}")
     return None
 
 

@@ -3,10 +3,11 @@ Checks of what is in the repository.
 """
 
 import ast
-import hashlib
 import re
 import subprocess
 
+from ops.tools import drift
+from ops.tools.declaration import Malformed
 from ops.tools.finding import Finding, fails, judge, not_yet, passes
 from ops.tools.project import COMMAND_SECONDS, Project, problems
 
@@ -123,19 +124,14 @@ def template_files(project: Project) -> Finding:
     """
     What the template owns is as the template made it, so that an update does not undo your work.
     """
-    faults, count = [], 0
-    for line in project.lines("ops/tools/sums"):
-        digest, _, pattern = line.partition("  ")
-        name = pattern.format(name=project.name, package=project.package)
-        if (path := project.root / name).exists():
-            count += 1
-            # A checkout may have other ends of lines.
-            held = path.read_bytes().replace(b"\r\n", b"\n")
-            if hashlib.sha256(held).hexdigest() != digest:
-                faults.append(f"{name} was edited")
+    try:
+        edits = drift.look(project)
+    except Malformed as error:
+        return fails(str(error), next="mend it")
+    told = [f"{edit.name} {edit.said}" for edit in edits if not edit.is_waived]
+    waived = len(edits) - len(told)
     return judge(
-        faults or ([] if count else ["ops/tools/sums is missing or empty"]),
-        f"{count} files compared with ops/tools/sums",
-        next="`git log -- FILE`, then `git checkout COMMIT -- FILE`; "
-        "or waive this until the template has the change",
+        told,
+        f"{drift.count(project)} files compared with ops/tools/sums, {waived} waived",
+        next="`uv run python -m ops drift`; waive this until the template has the change",
     )
