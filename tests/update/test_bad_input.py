@@ -3,7 +3,6 @@ What goes wrong with `copier update` and `copier copy` as people call them: what
 the project is as it was. docs/reference/update-errors.md has a row for each, with the way back.
 """
 
-import json
 import os
 import re
 import shutil
@@ -20,9 +19,6 @@ import yaml
 from harness import ROOT
 from releases import NEXT, RELEASES, add_release, git
 from sampling import is_turn, sampled
-
-Project = Callable[[], Path]
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 LATER = "99.1.0"
 """The same as what is in the working tree, as one release more: no migration lies between."""
@@ -90,7 +86,7 @@ def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
         name = path.relative_to(folder)
         if name.parts[0] == ".git" or (path.is_dir() and not path.is_symlink()):
             continue
-        content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+        content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
         found[str(name)] = (path.lstat().st_mode, content)
     return found
 
@@ -164,6 +160,11 @@ def forget_git(folder: Path) -> None:
     shutil.rmtree(folder / ".git")
 
 
+def begin_again(folder: Path) -> None:
+    forget_git(folder)
+    git("init", "--quiet", cwd=folder)
+
+
 def remember_git(folder: Path) -> None:
     git("init", "--quiet", cwd=folder)
     commit(folder, "again")
@@ -187,9 +188,7 @@ ERRORS_OF_UPDATE = {
     "dirty": Error(DIRTY, edited, commit_all),
     "untracked": Error(DIRTY, added, commit_all),
     "merging": Error(DIRTY, conflict, commit_all),
-    "no commit": Error(
-        DIRTY, lambda folder: (forget_git(folder), git("init", cwd=folder))[0], commit_all
-    ),
+    "no commit": Error(DIRTY, begin_again, commit_all),
     "no repository": Error("Updating is only supported in git-tracked", forget_git, remember_git),
     "no answers": Error("Template not found", put(None), restore_answers),
     "no source": Error("Template not found", rewrite("^_src_path.*\n", ""), restore_answers),
@@ -283,7 +282,7 @@ def test_downgrade(service: Path, releases: Path) -> None:
     assert git("tag", "--list", f"v{LATER}", cwd=releases)
     before = state(service)
 
-    ended = run("update", "--defaults", "--vcs-ref", f"v{[*RELEASES][0]}", cwd=service)
+    ended = run("update", "--defaults", "--vcs-ref", f"v{next(iter(RELEASES))}", cwd=service)
 
     assert ended.returncode == 1
     assert "downgrading" in ended.stderr
