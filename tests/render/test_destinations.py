@@ -199,3 +199,31 @@ def test_some_data(repository: Path, tmp_path: Path) -> None:
     assert answers["python_version"] == "3.13"
     assert "unknown" not in answers
     assert os.access(tmp_path / "order-desk" / ".ci" / "run", os.X_OK)
+
+
+@pytest.mark.parametrize("command", ["copy", "update"])
+def test_typo_is_told(repository: Path, tmp_path: Path, command: str) -> None:
+    """
+    Copier ignores names that no question has; who mistyped one reads which, and nobody else does.
+    """
+    folder = tmp_path / "order-desk"
+    told = ("--data", "proceses=[job]", "--data", "owner=payments")
+    copied = copy(repository, folder, *(told if command == "copy" else told[2:]), cwd=tmp_path)
+    ended = copied
+    if command == "update":
+        git("init", "--quiet", cwd=folder)
+        git("add", "--all", cwd=folder)
+        git("commit", "--quiet", "--message", "mine", cwd=folder)
+        ended = subprocess.run(
+            [COPIER, "update", "--defaults", *told],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+    assert (copied.returncode, ended.returncode) == (0, 0), ended.stderr
+    found = [line for line in ended.stderr.splitlines() if "is no question" in line]
+    assert [line.split()[0] for line in found] == ['"proceses"']
+    assert command == "copy" or "is no question" not in copied.stderr
