@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from harness import ROOT, wait_until
-from ops.tools import drift
+from ops.tools import drift, template
 from ops.tools.checks.code import template_files
 from ops.tools.declaration import Malformed
 from ops.tools.finding import Result
@@ -449,7 +449,7 @@ def test_nothing_is_half_restored(project: Path, wanted: list[str], code: int, s
 
     with (
         drift.rendered(Project(project)) as made,
-        pytest.raises(drift.Refusal, match=re.escape(said)) as refused,
+        pytest.raises(template.Refusal, match=re.escape(said)) as refused,
     ):
         drift.restore(Project(project), wanted, made)
 
@@ -471,7 +471,7 @@ def test_what_git_does_not_know_is_kept(project: Path, how: str) -> None:
     git("commit", "--quiet", "--message", "forgotten", cwd=project)
     edit(project / LIMITS)
 
-    with drift.rendered(Project(project)) as made, pytest.raises(drift.Refusal, match="commit"):
+    with drift.rendered(Project(project)) as made, pytest.raises(template.Refusal, match="commit"):
         drift.restore(Project(project), [LIMITS], made)
 
     assert names(project) == [LIMITS]
@@ -574,7 +574,7 @@ def test_template_that_is_gone(
     monkeypatch.setattr(drift, "COPIER", (str(ROOT / ".venv/bin/copier"),))
     answer(project, name, text)
 
-    with pytest.raises(drift.Refusal) as refused, drift.rendered(Project(project)):
+    with pytest.raises(template.Refusal) as refused, drift.rendered(Project(project)):
         pass
 
     assert refused.value.code == 69
@@ -626,7 +626,7 @@ def test_index_of_the_project(copy: Copy, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(drift, "COPIER", ("bash", "-c", show))
     monkeypatch.delenv("UV_DEFAULT_INDEX", raising=False)
 
-    with pytest.raises(drift.Refusal, match="copier can't be had"):
+    with pytest.raises(template.Refusal, match="copier can't be had"):
         drift.rendered(Project(project)).__enter__()
 
     assert asked.read_text() == "internal=https://packages.example.com/simple\n"
@@ -641,9 +641,9 @@ def test_render_ends_in_time(
     pid = tmp_path / "pid"
     hang = f"sleep 600 & echo $! >{pid}; wait"
     monkeypatch.setattr(drift, "COPIER", ("bash", "-c", hang))
-    monkeypatch.setattr(drift, "RENDER_SECONDS", 1.0)
+    monkeypatch.setattr(template, "LIMIT_SECONDS", 1.0)
 
-    with pytest.raises(drift.Refusal, match="took longer than 1 s") as refused:
+    with pytest.raises(template.Refusal, match="took longer than 1 s") as refused:
         drift.rendered(Project(project)).__enter__()
 
     assert refused.value.code == 69

@@ -225,8 +225,8 @@ def is_no_repository(world: World) -> None:
     [
         (is_dirty, [], 1, "the work tree is not clean: commit"),
         (has_no_answers, [], 78, "there is no .copier-answers.yml"),
-        (answers_are_no_yaml, [], 78, ".copier-answers.yml can't be read"),
-        (has_no_source, [], 78, "has no _src_path"),
+        (answers_are_no_yaml, [], 78, "can't be read as YAML"),
+        (has_no_source, [], 78, "is no mapping with _src_path"),
         (lambda world: answer(world, _src_path="../template"), [], 78, "whole address"),
         (
             lambda world: answer(world, python_version="3.11"),

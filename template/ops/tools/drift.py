@@ -11,8 +11,6 @@ import hashlib
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,28 +22,14 @@ from typing import Any, NoReturn
 import yaml
 
 from ops.tools.declaration import PATH, Malformed, Waiver
-from ops.tools.finding import hide
 from ops.tools.project import Project
+from ops.tools.template import ANSWERS, COPIER, UNAVAILABLE, Refusal, answers, call, last
 
-__all__ = ["Edit", "Refusal", "count", "look", "register", "rendered", "restore", "wrong_waivers"]
+__all__ = ["Edit", "count", "look", "register", "rendered", "restore", "wrong_waivers"]
 
-ANSWERS = ".copier-answers.yml"
 SUMS = "ops/tools/sums"
 CHECK = "template_files"
-COPIER = ("uvx", "--quiet", "--from", "copier>=9.19.1,<10", "copier")
-# A render takes seconds; the first one also fetches copier and the template.
-RENDER_SECONDS = 120.0
 _LINE = re.compile(r"([0-9a-f]{64}|-) ([x-]) (\S+)((?: \w+=\S+)*)")
-
-
-class Refusal(Exception):  # noqa: N818  # a state, not a fault of ours
-    """
-    What was asked for can't be done here and now, and the exit code that says so.
-    """
-
-    def __init__(self, said: str, code: int) -> None:
-        super().__init__(hide(said))
-        self.code = code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +71,14 @@ def look(project: Project, render: Path | None = None) -> list[Edit]:
     All that differs: of files without answers in them by checksum, or of all from a fresh *render*.
     Nothing where the project has left the template; raises Malformed.
     """
-    answers = _answers(project)
-    if answers is None:
+    recorded = answers(project)
+    if recorded is None:
         return []
     if problems := wrong_waivers(project):
         raise Malformed(problems)
     return [
         _edit(project, each, said)
-        for each in _owned(project, answers, render)
+        for each in _owned(project, recorded, render)
         if (said := _compare(project.root / each.name, each))
     ]
 
@@ -103,8 +87,8 @@ def count(project: Project) -> int:
     """
     How many files are compared with their checksum.
     """
-    answers = _answers(project)
-    owned = _owned(project, answers, None) if answers else []
+    recorded = answers(project)
+    owned = _owned(project, recorded, None) if recorded else []
     return sum((project.root / each.name).exists() for each in owned if each.digest)
 
 
@@ -133,20 +117,18 @@ def rendered(project: Project) -> Iterator[Path]:
     A folder with what the template makes of the recorded answers at the recorded version; raises
     Refusal, and Malformed where the answers are no answers.
     """
-    answers = _answers(project)
-    if answers is None:
+    recorded = answers(project)
+    if recorded is None:
         raise Refusal(f"there is no {ANSWERS}: this project has left the template", 1)
-    source, version = (str(answers.get(name, "")) for name in ("_src_path", "_commit"))
-    if not source or not version:
-        raise Malformed([f"{ANSWERS}:1: names no _src_path or no _commit: bring it back with git"])
-    given = {name: answer for name, answer in answers.items() if not name.startswith("_")}
+    source, version = recorded["_src_path"], recorded["_commit"]
+    given = {name: answer for name, answer in recorded.items() if not name.startswith("_")}
     with tempfile.TemporaryDirectory() as folder:
         data, made = Path(folder) / "answers.yml", Path(folder) / "made"
         data.write_text(yaml.safe_dump(given), encoding="utf-8")
         options = ("--quiet", "--defaults", "--vcs-ref", version, "--data-file", str(data))
-        code, said = _run(project, *COPIER, "copy", *options, source, str(made))
-        if code:
-            raise Refusal(_why(project, source, version, said), 69)
+        ended = call(project, *COPIER, "copy", *options, source, str(made))
+        if ended.returncode:
+            raise Refusal(_why(project, source, version, last(ended)), UNAVAILABLE)
         yield made
 
 
@@ -155,8 +137,8 @@ def restore(project: Project, names: list[str], render: Path) -> None:
     Put the template's files back, all of *names* or none; raises Refusal where what is here is not
     committed, and would be lost.
     """
-    answers = _answers(project) or {}
-    known = {each.name: each.theirs for each in _owned(project, answers, render)}
+    recorded = answers(project) or {}
+    known = {each.name: each.theirs for each in _owned(project, recorded, render)}
     sources = {}
     for name in names:
         if name not in known:
@@ -229,27 +211,7 @@ def _text(path: Path | None) -> list[str]:
     return path.read_bytes().decode(errors="replace").splitlines() if path and path.exists() else []
 
 
-def _answers(project: Project) -> dict[str, Any] | None:
-    """
-    What is recorded, None where nothing is; raises Malformed.
-    """
-    path = project.root / ANSWERS
-    if not path.exists():
-        return None
-    line, said = 1, "is no mapping"
-    try:
-        answers = yaml.safe_load(path.read_bytes())
-        if isinstance(answers, dict):
-            return answers
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line, said = mark.line + 1 if mark else 1, "can't be read as YAML"
-    raise Malformed(
-        [f"{ANSWERS}:{line}: {said}: bring it back with git, and don't edit it by hand"]
-    )
-
-
-def _owned(project: Project, answers: dict[str, Any], render: Path | None) -> list[_Owned]:
+def _owned(project: Project, recorded: dict[str, Any], render: Path | None) -> list[_Owned]:
     """
     From the render where there is one: an edited list would not tell.
     """
@@ -267,7 +229,7 @@ def _owned(project: Project, answers: dict[str, Any], render: Path | None) -> li
                 digest=None if digest == "-" else digest,
                 is_executable=mode == "x",
                 is_chosen=all(
-                    {*values.split("|")} & {*_each(answers.get(question))}
+                    {*values.split("|")} & {*_each(recorded.get(question))}
                     for question, values in wanted
                 ),
             )
@@ -324,51 +286,20 @@ def _edit(project: Project, owned: _Owned, said: str) -> Edit:
     return Edit(name=owned.name, said=said, waiver=waiver, is_waived=is_waived, theirs=owned.theirs)
 
 
-def _run(project: Project, *command: str) -> tuple[int, str]:
-    """
-    Exit code and last line of a command, which is ended with all that it started, and asks nobody.
-    """
-    # uvx does not look at the project's.
-    indexes = project.pyproject.get("tool", {}).get("uv", {}).get("index", [])
-    index = {"UV_DEFAULT_INDEX": "{name}={url}".format(**indexes[0])} if indexes else {}
-    try:
-        process = subprocess.Popen(
-            command,
-            cwd=project.root,
-            env=index | os.environ | {"GIT_TERMINAL_PROMPT": "0"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        raise Refusal(f"{command[0]} is not there: install uv", 69) from error
-    try:
-        said, _ = process.communicate(timeout=RENDER_SECONDS)
-    except subprocess.TimeoutExpired as error:
-        raise Refusal(f"{command[0]} took longer than {RENDER_SECONDS:g} s", 69) from error
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-    return process.returncode, (said.strip().splitlines() or [""])[-1]
-
-
 def _why(project: Project, source: str, version: str, said: str) -> str:
     """
     Why nothing was rendered, which copier itself says in many lines.
     """
-    code, last = _run(project, *COPIER, "--version")
-    if code:
-        return f"copier can't be had ({last}): is the package index reachable from here?"
-    code, last = _run(project, "git", "ls-remote", "--exit-code", "--", source, version)
-    if not code:
+    ended = call(project, *COPIER, "--version")
+    if ended.returncode:
+        return f"copier can't be had ({last(ended)}): is the package index reachable from here?"
+    ended = call(project, "git", "ls-remote", "--exit-code", "--", source, version)
+    if not ended.returncode:
         return f"copier can't render {version} of {source} ({said})"
     # It was asked, and has no such thing.
-    if code == 2:
+    if ended.returncode == 2:
         return f"the template at {source} has no {version} any more: ask who keeps it for the tag"
-    return f"the template at {source} can't be reached ({last})"
+    return f"the template at {source} can't be reached ({last(ended)})"
 
 
 def _put(source: Path, target: Path) -> None:

@@ -4,10 +4,8 @@
 
 import argparse
 import ast
-import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,37 +17,23 @@ from typing import Any, NoReturn
 import yaml
 
 from ops.tools.project import Project
+from ops.tools.template import ANSWERS, COPIER, UNAVAILABLE, Refusal, answers, call, last, release
 
-__all__ = ["ANSWERS", "COPIER", "Refused", "read_answers", "register", "release"]
+__all__ = ["register"]
 
-ANSWERS = ".copier-answers.yml"
-# The oldest that the template is tested with, and not yet the next major one.
-COPIER = "copier>=9.19.1,<10"
-UNAVAILABLE, NOT_TRUSTED, CONFIGURATION = 69, 77, 78
-# For each command; a first download of copier, or of a big template, fits in.
-LIMIT_SECONDS = 600.0
+NOT_TRUSTED, CONFIGURATION = 77, 78
 # A change request of GitHub holds 65,536 characters.
 CHANGES_MAX = 40_000
 EXITS = """\
 exit status:
   0   up to date, or updated and nothing is left to be decided
   1   the work tree is not clean, or the update failed; nothing was changed
-  2   updated, but people must act: conflicts, or uv.lock can't be made
+  2   updated, but people must act: conflicts, what a migration left, or no uv.lock
   64  wrong usage, such as an older release
   69  the template or copier can't be reached; nothing was changed
   77  the update runs a migration of the template: look at it, then --trust
   78  .copier-answers.yml is wrong, or has an answer that is no longer valid
 """
-
-
-class Refused(Exception):  # noqa: N818  # nothing is wrong with us
-    """
-    One sentence, with the exit status.
-    """
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +46,6 @@ class Step:
     old: str
     new: str
     folder: Path
-
-
-def release(tag: str) -> tuple[int, ...]:
-    """
-    To be compared; nothing for what is no release. An organisation's 1.2.0.post1 follows 1.2.0.
-    """
-    found = re.fullmatch(r"v?(\d+)\.(\d+)\.(\d+)(?:\.post(\d+))?(?:-\d+-g[0-9a-f]+)?", tag)
-    return tuple(int(number or -1) for number in found.groups()) if found else ()
 
 
 def register(commands: Any) -> None:
@@ -89,27 +65,19 @@ def register(commands: Any) -> None:
     one.set_defaults(function=_update)
 
 
-def read_answers(project: Project) -> dict[str, Any]:
+def _recorded(project: Project) -> dict[str, Any]:
     """
-    What the project was generated from; raises Refused.
+    Raises Refusal and Malformed where nothing says what the project was made from.
     """
-    path = project.root / ANSWERS
-    try:
-        answers: dict[str, Any] = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
+    found = answers(project)
+    if found is None:
         told = f"there is no {ANSWERS}: this project was not made by copier, or left the template"
-        raise Refused(CONFIGURATION, told) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        told = f"{ANSWERS} can't be read ({' '.join(str(error).split())[:200]}): take it from git"
-        raise Refused(CONFIGURATION, told) from error
-    for name in ("_src_path", "_commit"):
-        if not isinstance(answers, dict) or not isinstance(answers.get(name), str):
-            raise Refused(CONFIGURATION, f"{ANSWERS} has no {name}: take it from git's history")
-    source = answers["_src_path"]
+        raise Refusal(told, CONFIGURATION)
+    source = found["_src_path"]
     if not re.match(r"[a-z+]+://|[^/:]+@[^/:]+:|gh:|gl:|/", source):
         told = f"_src_path in {ANSWERS} is {source!r}: write the template's whole address, commit"
-        raise Refused(CONFIGURATION, told)
-    return answers
+        raise Refusal(told, CONFIGURATION)
+    return found
 
 
 def _update(arguments: argparse.Namespace, project: Project) -> int:
@@ -118,35 +86,37 @@ def _update(arguments: argparse.Namespace, project: Project) -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             return _run(arguments, project, Path(folder) / "template")
-    except Refused as error:
+    except Refusal as error:
         print(f"python -m ops update: {error}", file=sys.stderr)
         return error.code
 
 
 def _interrupt(*_: object) -> NoReturn:
-    raise Refused(1, "it was ended before it was done; nothing was changed")
+    raise Refusal("it was ended before it was done; nothing was changed", 1)
 
 
 def _run(arguments: argparse.Namespace, project: Project, folder: Path) -> int:
-    before = read_answers(project)
+    before = _recorded(project)
     _expect_clean(project)
     step = _find(project, before, arguments.to, folder)
     if step.new == step.old:
         print(f"There is nothing newer than {step.old}")
         return 0
-    _git(project, "clone", "--quiet", "--depth=1", f"--branch={step.new}", step.source, folder)
+    _git(project, "clone", "--quiet", "--depth=1", f"--branch={step.new}", step.source, str(folder))
     migrations = _migrations(step)
     if arguments.dry_run:
         print(_summary(step, [], migrations, ""))
         return 0
     if migrations and not arguments.trust:
         told = f"the update to {step.new} runs: {'; '.join(migrations)}"
-        raise Refused(NOT_TRUSTED, f"{told}. Look at it, then add --trust; nothing was changed")
+        raise Refusal(f"{told}. Look at it, then add --trust; nothing was changed", NOT_TRUSTED)
     with _as_it_was(project):
-        _copy(project, step, trusted=arguments.trust)
+        printed = _copy(project, step, trusted=arguments.trust)
         problems = [f"`{name}` has conflict markers" for name in _conflicts(project)]
-        if not problems and (locked := _call(project, "uv", "lock")).returncode:
-            problems = [f"`uv lock` failed: {_last(locked)}"]
+        if not problems and (locked := call(project, "uv", "lock")).returncode:
+            problems = [f"`uv lock` failed: {last(locked)}"]
+        # What a migration tells of and does not dare to change.
+        problems += [line for line in printed.splitlines() if line.startswith("look at ")]
         files = _git(project, "status", "--short", "--untracked-files=all", "--", ".")
         text = _summary(step, problems, migrations, files)
         if arguments.summary:
@@ -158,7 +128,7 @@ def _run(arguments: argparse.Namespace, project: Project, folder: Path) -> int:
 def _expect_clean(project: Project) -> None:
     if _git(project, "status", "--porcelain", "--untracked-files=normal", "--", "."):
         told = "the work tree is not clean: commit; or, after an update that was killed, go back: "
-        raise Refused(1, told + "git restore --staged --worktree . && git clean --force -d .")
+        raise Refusal(told + "git restore --staged --worktree . && git clean --force -d .", 1)
 
 
 def _find(project: Project, answers: dict[str, Any], wanted: str | None, folder: Path) -> Step:
@@ -172,12 +142,12 @@ def _find(project: Project, answers: dict[str, Any], wanted: str | None, folder:
     tags = [tag for tag in re.findall(r"refs/tags/(\S+)", listed) if release(tag)]
     if release(old) and "-" not in old and old not in tags:
         told = f"{source} has no {old} any more, which this was made from: have the tag restored"
-        raise Refused(UNAVAILABLE, told)
+        raise Refusal(told, UNAVAILABLE)
     newest = max(tags, key=release, default=old)
     if wanted and wanted not in tags:
-        raise Refused(64, f"{source} has no release {wanted!r}; the newest is {newest}")
+        raise Refusal(f"{source} has no release {wanted!r}; the newest is {newest}", 64)
     if wanted and release(wanted) < release(old):
-        raise Refused(64, f"{wanted} is older than {old}: to go back, git revert the update")
+        raise Refusal(f"{wanted} is older than {old}: to go back, git revert the update", 64)
     new = wanted or (newest if release(newest) > release(old) else old)
     return Step(source=source, old=old, new=new, folder=folder)
 
@@ -201,26 +171,24 @@ def _migrations(step: Step) -> list[str]:
     return told
 
 
-def _copy(project: Project, step: Step, *, trusted: bool) -> None:
+def _copy(project: Project, step: Step, *, trusted: bool) -> str:
     """
-    Raises Refused when copier fails.
+    What migrations print; raises Refusal when copier fails.
     """
-    # uvx does not look at the project's.
-    indexes = project.pyproject.get("tool", {}).get("uv", {}).get("index", [])
-    index = [f"--default-index={each['name']}={each['url']}" for each in indexes[:1]]
     told = ["--defaults", "--skip-answered", "--quiet", f"--vcs-ref={step.new}"]
     trust = ["--trust"] if trusted else []
-    ended = _call(project, "uvx", *index, "--from", COPIER, "copier", "update", *told, *trust)
+    ended = call(project, *COPIER, "update", *told, *trust)
     if ended.returncode:
         # So it tells of an answer that is no longer valid.
-        code = CONFIGURATION if _last(ended).startswith("ValueError: ") else 1
-        raise Refused(code, f"copier failed, and nothing was changed: {_last(ended)}")
+        code = CONFIGURATION if last(ended).startswith("ValueError: ") else 1
+        raise Refusal(f"copier failed, and nothing was changed: {last(ended)}", code)
+    return ended.stdout
 
 
 def _conflicts(project: Project) -> list[str]:
     markers = "^(<<<<<<<|>>>>>>>)( |$)"
     command = ("git", "grep", "-I", "-l", "--untracked", "-E", markers, "--", ".")
-    return _call(project, *command).stdout.splitlines()
+    return call(project, *command).stdout.splitlines()
 
 
 def _summary(step: Step, problems: list[str], migrations: list[str], files: str) -> str:
@@ -270,47 +238,11 @@ def _as_it_was(project: Project) -> Iterator[None]:
         raise
 
 
-def _git(project: Project, *arguments: str | Path) -> str:
+def _git(project: Project, *arguments: str) -> str:
     """
-    Raises Refused when git fails.
+    Raises Refusal when git fails.
     """
-    ended = _call(project, "git", *arguments)
+    ended = call(project, "git", *arguments)
     if ended.returncode:
-        raise Refused(UNAVAILABLE, f"`git {arguments[0]}` failed: {_last(ended)}")
+        raise Refusal(f"`git {arguments[0]}` failed: {last(ended)}", UNAVAILABLE)
     return ended.stdout
-
-
-def _call(project: Project, *command: str | Path) -> subprocess.CompletedProcess[str]:
-    """
-    Asks nobody, and takes what it started with it; raises Refused where it takes too long.
-    """
-    try:
-        process = subprocess.Popen(
-            command,
-            cwd=project.root,
-            env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise Refused(UNAVAILABLE, f"{command[0]} can't be run: {error.strerror}") from error
-    try:
-        out, err = process.communicate(timeout=LIMIT_SECONDS)
-    except subprocess.TimeoutExpired:
-        told = f"`{command[0]}` took more than {LIMIT_SECONDS:g} s"
-        raise Refused(UNAVAILABLE, told) from None
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    return subprocess.CompletedProcess(command, process.returncode, out, err)
-
-
-def _last(ended: subprocess.CompletedProcess[str]) -> str:
-    """
-    The last line that it said: of a traceback, what is wrong.
-    """
-    return (ended.stderr.strip().splitlines() or ["nothing was said"])[-1]

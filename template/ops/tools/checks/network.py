@@ -15,7 +15,7 @@ import tldextract
 
 from ops.tools.finding import Finding, fails, judge, not_yet, passes, unknown
 from ops.tools.project import Project
-from ops.tools.update import release
+from ops.tools.template import release
 
 __all__ = [
     "backups_recent",
