@@ -522,7 +522,7 @@ def test_answers_edited_by_hand(project: Path) -> None:
     ("text", "said"),
     [
         ("_commit: v1.0.0\nx: [\n", ".copier-answers.yml:3: can't be read as YAML"),
-        ("- a\n", ".copier-answers.yml:1: is no mapping"),
+        ("- a\n", ".copier-answers.yml:1: is no mapping with _src_path and _commit"),
         ("when: 2026-13-45\n", ".copier-answers.yml:1: can't be read as YAML"),
     ],
 )
@@ -613,7 +613,7 @@ def test_without_uv(project: Path, tmp_path: Path) -> None:
 
     refused = ask(project, "--render", PATH=str(tmp_path))
 
-    assert refused == (69, [], ["drift: uvx is not there: install uv"])
+    assert refused == (69, [], ["drift: uvx can't be run (No such file or directory): install it"])
 
 
 def test_index_of_the_project(copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

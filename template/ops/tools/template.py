@@ -85,7 +85,8 @@ def call(project: Project, *command: str) -> subprocess.CompletedProcess[str]:
             start_new_session=True,
         )
     except OSError as error:
-        raise Refusal(f"{command[0]} can't be run: {error.strerror}", UNAVAILABLE) from error
+        told = f"{command[0]} can't be run ({error.strerror}): install it"
+        raise Refusal(told, UNAVAILABLE) from error
     try:
         out, err = process.communicate(timeout=LIMIT_SECONDS)
     except subprocess.TimeoutExpired as error:
@@ -94,7 +95,7 @@ def call(project: Project, *command: str) -> subprocess.CompletedProcess[str]:
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.communicate()
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
