@@ -89,7 +89,7 @@ def _next_line(text: str) -> str:
     """
     text = re.sub(r'^( *"description": ")', r"\1Next: ", text, count=1, flags=re.MULTILINE)
     text = re.sub(r'\A"""\n(.*)', r'"""\n\1 Next.', text)
-    text = re.sub(r"\A(# (?!.* Next\.$).*)", r"\1, next", text)
+    text = re.sub(r"\A((?:\{%.*\n)?# (?!.* Next\.$).*)", r"\1, next", text)
     text = re.sub(r"\A(\* text|root) ?=", r"# Next.\n\1=", text)
     return re.sub(r"(?m)^\.env$", ".env\n.env.next", text)
 
