@@ -122,7 +122,8 @@ def test_no_jinja_left(project: Path) -> None:
     No tag of the template language is left, but for the one that an answer holds.
     """
     for path in files(project):
-        text = path.read_text().replace("{{ 7*7 }}", "")
+        # In Markdown the asterisk is escaped.
+        text = re.sub(r"\{\{ 7\\?\*7 \}\}", "", path.read_text())
         # GitHub's own.
         text = re.sub(r"\$\{\{ .*? \}\}", "", text)
         # Of Prometheus in its annotations, and of Grafana in its legends.
