@@ -3,6 +3,7 @@ Where Python code names fields of an object that is called settings, or of a cla
 """
 
 import ast
+import warnings
 from collections.abc import Iterator
 
 __all__ = ["parses", "sure_places"]
@@ -16,7 +17,10 @@ def parses(text: str) -> bool:
     Whether it is Python, of the version that runs this.
     """
     try:
-        ast.parse(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Unlike the parser, it sees that an argument is given twice.
+            compile(text, "text", "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
         return False
     return True
@@ -28,7 +32,9 @@ def sure_places(text: str, fields: set[str]) -> set[int]:
     """
     if not parses(text):
         return set()
-    tree, marker = ast.parse(text), _Marker(text, fields)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tree, marker = ast.parse(text), _Marker(text, fields)
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) and any(is_settings(base, set()) for base in node.bases):
             marker.mark(node, is_class=True)

@@ -99,28 +99,31 @@ class Project:
         Merge again what conflicted, as if both sides had always had the new names: the file, and
         whether nothing of it conflicts any more.
         """
-        sides = []
-        for stage in ("2", "1", "3"):
-            try:
-                side = self.git("cat-file", "blob", f":{stage}:./{path}").decode()
-            except (subprocess.CalledProcessError, UnicodeDecodeError):
-                return data, False
-            sides.append(renamer.rename(side, path)[0].encode())
-        if b"\r\n" in data:
-            # What git has may have other line ends than the file.
+        try:
+            found = [self.git("cat-file", "blob", f":{n}:./{path}").decode() for n in (2, 1, 3)]
+        except (subprocess.CalledProcessError, UnicodeDecodeError):
             return data, False
-        with tempfile.TemporaryDirectory() as folder:
-            command = ["git", "merge-file", "-p"]
-            for label in ("before updating", "last update", "after updating"):
-                command += ["-L", label]
-            for number, content in enumerate(sides):
-                file = Path(folder) / str(number)
-                file.write_bytes(content)
-                command.append(str(file))
-            merged = subprocess.run(command, check=False, capture_output=True)
-        if not 0 <= merged.returncode < data.count(b"<<<<<<< before updating\n"):
+        if merge_file(found)[0] != data:
+            # Somebody was at it since.
             return data, False
-        return merged.stdout, merged.returncode == 0
+        return merge_file([renamer.rename(side, path)[0] for side in found])
+
+
+def merge_file(sides: list[str]) -> tuple[bytes, bool]:
+    """
+    As copier merges what was before the update, in the last one, and after it; and whether nothing
+    conflicts.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["git", "merge-file", "-p"]
+        for label in ("before updating", "last update", "after updating"):
+            command += ["-L", label]
+        for number, side in enumerate(sides):
+            file = Path(folder) / str(number)
+            file.write_bytes(side.encode())
+            command.append(str(file))
+        merged = subprocess.run(command, check=False, capture_output=True)
+    return merged.stdout, merged.returncode == 0
 
 
 class Report:
