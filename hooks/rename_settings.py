@@ -243,6 +243,8 @@ def main() -> int:
     whole = Run(project, Renamer(table[told.version]), is_dry=told.dry_run)
     whole.all_files()
     report = whole.report
+    if report.renamed:
+        print("Run the formatter: lines have another length now")
     print(f"{report.done} {report.renamed} names of {told.version}; {report.left} to look at")
     if told.dry_run:
         return 2 if report.renamed or report.left else 0
