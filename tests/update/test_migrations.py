@@ -264,7 +264,13 @@ def test_both_names(
     copier.run_copy(repository.as_uri(), project, defaults=True, quiet=True, vcs_ref=f"v{version}")
     uv("sync", "--quiet", cwd=project)
 
-    values = {"connect": 2, "statement": 4, "lock": 0.5, "idle_in_transaction": 9}
+    values = {
+        "connect": 2,
+        "statement": 4,
+        "lock": 0.5,
+        "idle_in_transaction": 9,
+        "client_check": 1,
+    }
     names = {
         f"{prefix}_{name}_seconds": values[name] for name in values for prefix in ("db", "database")
     }
