@@ -25,7 +25,6 @@ from typing import NoReturn
 from names import Hit, Renamer
 
 TABLE = Path(__file__).with_name("settings.json")
-LINK, SUBMODULE = "120000", "160000"
 
 
 class Project:
@@ -54,9 +53,7 @@ class Project:
         found: dict[str, bool] = {}
         for line in self.files("--stage"):
             about, _, path = line.partition("\t")
-            mode, _, stage = about.split()
-            if mode not in {LINK, SUBMODULE}:
-                found[path] = stage != "0"
+            found[path] = not about.endswith(" 0")
         return found
 
     def untracked(self) -> list[str]:
@@ -167,12 +164,17 @@ class Run:
         self.failed = 0
 
     def all_files(self) -> None:
+        """
+        What can't be read or written is named, and the others are done.
+        """
         for path, conflicts in self.project.tracked().items():
             for _, old in self.renamer.in_bytes(os.fsencode(path)):
                 self.report.look_at(shown(path), f"the file's name holds {old}")
-            data = self.project.read(path)
-            if data is not None and self.renamer.may_be_in(data):
-                self.one_file(path, data, conflicts=conflicts)
+            try:
+                self.one_file(path, conflicts=conflicts)
+            except OSError as error:
+                self.failed += 1
+                print(f"rename_settings: {shown(path)} stays as it was: {error}", file=sys.stderr)
         why = "git does not have this file, so nothing here changes it"
         for path in self.project.untracked():
             self.bytes_of(path, self.project.read(path) or b"", why)
@@ -185,7 +187,13 @@ class Run:
             for line, old in self.renamer.in_bytes(data):
                 self.report.look_at(f"{shown(path)}:{line}", f"{old}: {why}")
 
-    def one_file(self, path: str, before: bytes, *, conflicts: bool) -> None:
+    def one_file(self, path: str, *, conflicts: bool) -> None:
+        """
+        Raises OSError where it can't be read or written; it is as it was then.
+        """
+        before = self.project.read(path)
+        if before is None or not self.renamer.may_be_in(before):
+            return
         data, is_merged = before, False
         if conflicts:
             data, is_merged = self.project.merge(path, before, self.renamer)
@@ -198,12 +206,7 @@ class Run:
             return
         renamed, hits = self.renamer.rename(text, path)
         if not self.is_dry and renamed.encode() != before:
-            try:
-                self.project.write(path, renamed.encode())
-            except OSError as error:
-                self.failed += 1
-                print(f"rename_settings: {shown(path)} stays as it was: {error}", file=sys.stderr)
-                return
+            self.project.write(path, renamed.encode())
             if is_merged:
                 self.project.git("reset", "--quiet", "--", path)
         if data != before:
