@@ -15,7 +15,7 @@ import copier
 import pytest
 from copier.errors import UnsafeTemplateError
 from harness import ROOT, clean, wait_until
-from releases import NEXT, RELEASES, crosses_migration, git
+from releases import NEXT, RELEASES, add_release, crosses_migration, git, make_repository
 from sampling import IS_NIGHTLY, sampled
 
 ANSWERS = {
@@ -250,6 +250,26 @@ def configuration(project: Path, **environment: str) -> str:
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
+
+
+def test_past_the_migration(tmp_path: Path) -> None:
+    """
+    An update that begins after it needs no trust, and neither did the copy.
+    """
+    repository = make_repository(tmp_path / "fiveweeks.git")
+    newer = "100.0.0"
+    told: dict[str, Any] = {"defaults": True, "quiet": True}
+    add_release(repository, ROOT, newer)
+    project = tmp_path / "order-desk"
+    copier.run_copy(repository.as_uri(), project, vcs_ref=f"v{NEXT}", **told)
+    git("init", "--quiet", cwd=project)
+    git("add", "--all", cwd=project)
+    git("commit", "--quiet", "--message", "new", cwd=project)
+
+    copier.run_update(project, overwrite=True, **told)
+
+    assert git("diff", "--name-only", cwd=project) == ".copier-answers.yml"
+    assert f"v{newer}" in (project / ".copier-answers.yml").read_text()
 
 
 @pytest.mark.parametrize("version", [*sampled(BEFORE, 4), NEXT])
