@@ -56,8 +56,8 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(name="shared", scope="session")
-def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(name="run_folder", scope="session")
+def _run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     A folder for what the processes of this run have in common.
     """
@@ -66,12 +66,12 @@ def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(name="repository", scope="session")
-def _repository(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _repository(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     The template with its releases, and as the next one what is in the working tree. Not for tests
     that change it: they make their own.
     """
-    folder = shared / "fiveweeks.git"
+    folder = run_folder / "fiveweeks.git"
     if not folder.exists():
         made = make_repository(tmp_path_factory.mktemp("repository") / "fiveweeks.git")
         # Another process may have been first.
@@ -81,7 +81,7 @@ def _repository(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(name="render", scope="session")
-def _render(shared: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Render:
+def _render(run_folder: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Render:
     """
     Render the template as it is in the working tree, as if it were released; the same answers give
     the same folder, also to the other processes of this run.
@@ -89,7 +89,7 @@ def _render(shared: Path, repository: Path, tmp_path_factory: pytest.TempPathFac
 
     def render(**answers: Any) -> Path:
         key = hashlib.sha256(repr(sorted(answers.items())).encode()).hexdigest()
-        folder = shared / f"rendered-{key[:16]}"
+        folder = run_folder / f"rendered-{key[:16]}"
         if not folder.exists():
             made = tmp_path_factory.mktemp("render")
             copier.run_copy(

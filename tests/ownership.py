@@ -20,6 +20,7 @@ OWNERS: dict[str, list[str]] = {
         "deploy/systemd",
         ".github/workflows/audit.yml",
         ".github/workflows/ci.yml",
+        ".github/workflows/update.yml",
         "ops/__init__.py",
         "ops/__main__.py",
         "ops/ruff.toml",

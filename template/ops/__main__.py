@@ -1,5 +1,5 @@
 """
-`uv run python -m ops`: checklists, postmortems and the envelope.
+`uv run python -m ops`: checklists, postmortems, the envelope and updates of the template.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import NoReturn
 
-from ops.tools import checklist, envelope, postmortem, report
+from ops.tools import checklist, envelope, postmortem, report, update
 from ops.tools.checks import CHECKS
 from ops.tools.declaration import Malformed, did_you_mean
 from ops.tools.project import Project
@@ -70,6 +70,7 @@ def main() -> NoReturn:
     command.set_defaults(function=_sign)
     postmortem.register(commands)
     envelope.register(commands)
+    update.register(commands)
     arguments = parser.parse_args()
     try:
         code = arguments.function(arguments, Project(ROOT))

@@ -157,6 +157,7 @@ def test_the_endpoint_of_the_tutorial(clone: Path) -> None:
             "shellcheck",
             ".ci/run",
             "scripts/bootstrap",
+            "scripts/renovate",
             "scripts/tags",
             "scripts/test",
             "scripts/try",

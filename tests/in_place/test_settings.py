@@ -196,11 +196,14 @@ def test_rules_beside_other_faults(environment: pytest.MonkeyPatch) -> None:
 
     class Service(Settings):
         needed: str = Field(description="What it is for")
+        unexplained: str
 
     environment.setenv("APP_PORT", "x")
     environment.setenv("APP_GRACE_SECONDS", "44")
 
-    assert faults(Service).keys() == {"APP_PORT", "APP_NEEDED", "APP_GRACE_SECONDS"}
+    told = faults(Service)
+    assert told.keys() == {"APP_PORT", "APP_NEEDED", "APP_UNEXPLAINED", "APP_GRACE_SECONDS"}
+    assert "is missing: see settings.py" in told["APP_UNEXPLAINED"]
 
 
 @pytest.mark.promise("C1")

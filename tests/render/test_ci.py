@@ -30,6 +30,7 @@ WORKFLOW = [
 LINTERS: dict[str, list[list[str]]] = {
     ".github/workflows/ci.yml": WORKFLOW,
     ".github/workflows/audit.yml": WORKFLOW,
+    ".github/workflows/update.yml": WORKFLOW,
     ".ci/gitlab.yml": [["check-jsonschema", "--builtin-schema", "vendor.gitlab-ci"]],
     ".gitlab-ci.yml": [["check-jsonschema", "--builtin-schema", "vendor.gitlab-ci"]],
     ".ci/run": [["shellcheck"]],
@@ -100,7 +101,7 @@ def test_pipeline_is_the_one_that_was_chosen(render: Render) -> None:
     `ci` selects the files of one platform; the door, the steps and Renovate are always there.
     """
     platform = {
-        "github": {".github/workflows/ci.yml", ".github/workflows/audit.yml"},
+        "github": {f".github/workflows/{name}.yml" for name in ("audit", "ci", "update")},
         "gitlab": {".ci/gitlab.yml", ".gitlab-ci.yml"},
         "none": set(),
     }
@@ -127,7 +128,7 @@ def test_least_privilege(render: Render) -> None:
     Nothing may be written but by `publish`, which runs nothing of the project's; every job ends in
     time, and what was checked out keeps no credentials.
     """
-    for name in ("ci.yml", "audit.yml"):
+    for name in ("ci.yml", "audit.yml", "update.yml"):
         loaded = workflow(render, name)
         assert loaded["permissions"] == {}
         for job, said in loaded["jobs"].items():
@@ -135,11 +136,11 @@ def test_least_privilege(render: Render) -> None:
             if "write" in said["permissions"].values():
                 assert job == "publish"
                 assert not any(use.startswith("actions/checkout@") for use in uses)
-            assert said["timeout-minutes"] <= 20
+            assert said["timeout-minutes"] <= (40 if job == "update" else 20)
             assert all(re.search(r"@[0-9a-f]{40}$", use) for use in uses if use)
             for step in said["steps"]:
                 if step.get("uses", "").startswith("actions/checkout@"):
-                    assert step["with"] == {"persist-credentials": False}
+                    assert step["with"]["persist-credentials"] is False
 
 
 def test_publishing_is_asked_for(render: Render) -> None:
@@ -170,6 +171,24 @@ def test_credentials_of_the_index(render: Render) -> None:
             for step in job["steps"]:
                 resolves = step.get("run", "").startswith(".ci/run")
                 assert (names <= {*step.get("env", {})}) == resolves, step
+    updates = workflow(render, "update.yml", package_index_url=url)["jobs"]["update"]["steps"]
+    assert [step["name"] for step in updates if names & {*step.get("env", {})}] == [
+        "Update and test"
+    ]
+
+
+def test_token_is_with_whom_runs_nothing(render: Render) -> None:
+    """
+    The job that runs an update knows whether there is a token; the one that has it runs no update.
+    """
+    jobs = workflow(render, "update.yml")["jobs"]
+    gitlab = yaml.safe_load((render(ci="gitlab") / ".ci" / "gitlab.yml").read_text())
+
+    asked = json.dumps(jobs["update"]).split("secrets.")[1:]
+    assert [text.partition(" }}")[0] for text in asked] == ["UPDATE_TOKEN != ''"]
+    assert jobs["propose"]["permissions"] == {}
+    assert [step.get("run") for step in jobs["propose"]["steps"]][-1] == ".ci/run propose"
+    assert gitlab["update"]["script"] == "env --unset=UPDATE_TOKEN .ci/run update"
 
 
 def test_python_is_the_one_that_was_chosen(project: Path) -> None:

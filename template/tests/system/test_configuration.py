@@ -115,7 +115,8 @@ def test_env_example_is_the_reference(run: Run) -> None:
     example = (PROJECT / ".env.example").read_text()
     ours, yours = run("config", "doc").stdout.split("# Settings of this service")
 
-    assert ours.strip() in example.partition("# Yours below.")[0]
+    told = "your settings go below 'Yours below.': what is above it is the template's"
+    assert ours.strip() in example.partition("# Yours below.")[0], told
     missing = [
         name
         for name in re.findall(r"^# (APP_\w+)=", yours, re.MULTILINE)

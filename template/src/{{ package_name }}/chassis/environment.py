@@ -135,7 +135,7 @@ def _problem(cls: type[Settings], name: str, detail: Any, values: Mapping[str, A
     field, wanted = cls.model_fields[name], expected(cls, name)
     value = str(values.get(name))
     if detail["type"] == "missing":
-        return f"is missing: {field.description} [expected: {wanted}]"
+        return f"is missing: {field.description or 'see settings.py'} [expected: {wanted}]"
     words = f"{field.annotation} {schema_of(cls, name)}"
     if "Secret" in words or "writeOnly" in words or value[:1] in {"[", "{"}:
         return f"{told.replace(value, '**********')} [expected: {wanted}]"
