@@ -248,7 +248,8 @@ def main() -> int:
     report = whole.report
     if report.renamed:
         print("Run the formatter: lines have another length now")
-    print(f"{report.done} {report.renamed} names of {told.version}; {report.left} to look at")
+    if told.dry_run or report.renamed or report.left:
+        print(f"{report.done} {report.renamed} names of {told.version}; {report.left} to look at")
     if told.dry_run:
         return 2 if report.renamed or report.left else 0
     return 1 if whole.failed else 0
