@@ -34,7 +34,7 @@ EXITS = """\
 exit status:
   0   up to date, or updated and nothing is left to be decided
   1   the work tree is not clean, or the update failed; nothing was changed
-  2   updated, but people must act: conflicts, or uv.lock can't be made
+  2   updated, but people must act: conflicts, what a migration left, or no uv.lock
   64  wrong usage, such as an older release
   69  the template or copier can't be reached; nothing was changed
   77  the update runs a migration of the template: look at it, then --trust
@@ -143,10 +143,12 @@ def _run(arguments: argparse.Namespace, project: Project, folder: Path) -> int:
         told = f"the update to {step.new} runs: {'; '.join(migrations)}"
         raise Refused(NOT_TRUSTED, f"{told}. Look at it, then add --trust; nothing was changed")
     with _as_it_was(project):
-        _copy(project, step, trusted=arguments.trust)
+        printed = _copy(project, step, trusted=arguments.trust)
         problems = [f"`{name}` has conflict markers" for name in _conflicts(project)]
         if not problems and (locked := _call(project, "uv", "lock")).returncode:
             problems = [f"`uv lock` failed: {_last(locked)}"]
+        # What a migration tells of and does not dare to change.
+        problems += [line for line in printed.splitlines() if line.startswith("look at ")]
         files = _git(project, "status", "--short", "--untracked-files=all", "--", ".")
         text = _summary(step, problems, migrations, files)
         if arguments.summary:
@@ -201,9 +203,9 @@ def _migrations(step: Step) -> list[str]:
     return told
 
 
-def _copy(project: Project, step: Step, *, trusted: bool) -> None:
+def _copy(project: Project, step: Step, *, trusted: bool) -> str:
     """
-    Raises Refused when copier fails.
+    What migrations print; raises Refused when copier fails.
     """
     # uvx does not look at the project's.
     indexes = project.pyproject.get("tool", {}).get("uv", {}).get("index", [])
@@ -215,6 +217,7 @@ def _copy(project: Project, step: Step, *, trusted: bool) -> None:
         # So it tells of an answer that is no longer valid.
         code = CONFIGURATION if _last(ended).startswith("ValueError: ") else 1
         raise Refused(code, f"copier failed, and nothing was changed: {_last(ended)}")
+    return ended.stdout
 
 
 def _conflicts(project: Project) -> list[str]:
