@@ -7,9 +7,10 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import yaml
 from harness import ROOT
 
-__all__ = ["NEXT", "RELEASES", "add_release", "git", "make_repository"]
+__all__ = ["NEXT", "RELEASES", "add_release", "crosses_migration", "git", "make_repository"]
 
 RELEASES: dict[str, str] = tomllib.loads((ROOT / "releases.toml").read_text())
 """The commit of each version, oldest first."""
@@ -27,6 +28,19 @@ _IDENTITY = {
         ("DATE", "2026-01-01T00:00:00Z"),
     )
 }
+
+
+def crosses_migration(old: str, new: str) -> bool:
+    """
+    Whether an update from *old* to *new* runs a migration, and so needs trust: only then may a test
+    give it.
+    """
+    migrations = yaml.safe_load((ROOT / "copier.yml").read_text()).get("_migrations", [])
+    return any(_parts(old) < _parts(each["version"]) <= _parts(new) for each in migrations)
+
+
+def _parts(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 def git(*arguments: str | Path, cwd: Path, **environment: str) -> str:

@@ -366,7 +366,7 @@ FAULTS: list[tuple[str, Edit]] = [
     ("dashboard_metrics", _replace("ops/dashboards/all.json", "app_errors", "app_mistakes")),
     ("declaration_complete", _declare("on-call", "<who>")),
     ("dependencies_declared", _declare("name: postgresql", "name: mysql")),
-    ("dependencies_declared", _declare("APP_DB_STATEMENT_SECONDS", "APP_DB_SECONDS")),
+    ("dependencies_declared", _declare("APP_DATABASE_STATEMENT_SECONDS", "APP_DB_SECONDS")),
     ("dependencies_declared", _set("APP_ANNOUNCE_URL", "https://announce.example.com")),
     (
         "disruption_budget",

@@ -145,7 +145,7 @@ def migrate(tree: Path) -> None:
     with (tree / "copier.yml").open("a") as file:
         command = "{{ _copier_python }} {{ _copier_conf.src_path }}/hooks/rename.py"
         file.write(f"\n_migrations:\n- version: '{NEWER}'\n  command: '{command}'\n")
-    (tree / "hooks" / "rename.py").write_text(MIGRATION + 'print("It ran.")\n')
+    (tree / "hooks" / "rename.py").write_text(MIGRATION + 'print("It ran.\\nlook at a.py:1: it")\n')
 
 
 def test_update(world: World, tmp_path: Path) -> None:
@@ -269,7 +269,8 @@ def test_refused(
 
 def test_migration_needs_trust(world: World) -> None:
     """
-    An update that runs something of the template's says what, and runs it only when trusted.
+    An update that runs something of the template's says what, and runs it only when trusted; then
+    it tells what that leaves to people.
     """
     world.release(tell, change_the_chassis, migrate)
     before = world.state()
@@ -282,7 +283,8 @@ def test_migration_needs_trust(world: World) -> None:
     assert f"the migration to {NEWER}" in refused.stderr
     assert "hooks/rename.py` (Rename what was renamed.)" in refused.stderr
     assert after == before
-    assert trusted.returncode == 0, trusted.stderr
+    assert trusted.returncode == 2, trusted.stderr
+    assert "## For people to decide\n\n- look at a.py:1: it\n" in trusted.stdout
     assert "## Run on the way" in trusted.stdout
 
 

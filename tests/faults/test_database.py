@@ -30,9 +30,9 @@ Ask = Callable[..., Callable[[], Any]]
 LIMITS = {
     "request_deadline_seconds": 2,
     "pool_checkout_seconds": 0.5,
-    "db_statement_seconds": 1.2,
-    "db_lock_seconds": 0.4,
-    "db_client_check_seconds": 0.5,
+    "database_statement_seconds": 1.2,
+    "database_lock_seconds": 0.4,
+    "database_client_check_seconds": 0.5,
     "pool_size_max": 5,
     # A machine that is busy with other tests is not what they are about.
     "shed_lag_seconds": 1,
@@ -321,7 +321,7 @@ def test_session(serve: Start, shared: PostgreSQL) -> None:
     The limits of the settings are in force on the service's own connections; what a request
     changes in its session is undone.
     """
-    service = serve(shared, pool_size_max=1, db_idle_in_transaction_seconds=7)
+    service = serve(shared, pool_size_max=1, database_idle_in_transaction_seconds=7)
     assert service.get("/faults/database/forget").status == 200
     shown = service.get("/faults/database/show").json
 
@@ -338,7 +338,7 @@ def test_held_lock(serve: Start, ask: Ask, shared: PostgreSQL) -> None:
     """
     Requests that wait for a lock fail in time, keep their connections, and leave some to others.
     """
-    limits = {"db_lock_seconds": 0.3, "pool_checkout_seconds": 0.7, "pool_size_max": 10}
+    limits = {"database_lock_seconds": 0.3, "pool_checkout_seconds": 0.7, "pool_size_max": 10}
     service = serve(shared, **limits)
     holder = ask(service, "/faults/database/lock?seconds=1.8")
     locked = "SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted"
@@ -379,7 +379,7 @@ def test_no_orphans(serve: Start, ask: Ask, shared: PostgreSQL) -> None:
     """
     Killed in the middle of a query, the service leaves no backend behind.
     """
-    service = serve(shared, db_statement_seconds=4, request_deadline_seconds=10)
+    service = serve(shared, database_statement_seconds=4, request_deadline_seconds=10)
     ask(service, "/faults/database/sleep?seconds=3.9")
     asleep = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep($1)%'"
     wait_until(lambda: shared.fetch(asleep))

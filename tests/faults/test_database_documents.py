@@ -164,7 +164,12 @@ def test_limits_of_the_role(postgresql: PostgreSQL, project: Path) -> None:
         r"^    (ALTER ROLE .*);$", (HOW_TO / "pooler.md").read_text(), re.MULTILINE
     )
     text = (project / "src" / "order_desk" / "chassis" / "settings.py").read_text()
-    fields = ["db_statement", "db_lock", "db_idle_in_transaction", "db_client_check"]
+    fields = [
+        "database_statement",
+        "database_lock",
+        "database_idle_in_transaction",
+        "database_client_check",
+    ]
 
     assert len(statements) == len(fields)
     for statement, field in zip(statements, fields, strict=True):

@@ -42,13 +42,17 @@ def test_fuzz_frozen(
     project = copy(database="postgresql")
     command = [str(project / ".venv" / "bin" / "order-desk"), "migrate", "up"]
     subprocess.run(command, env={"APP_DATABASE_URL": postgresql.url}, check=True)
-    limits = {"pool_checkout_seconds": 0.2, "db_statement_seconds": 0.3, "db_lock_seconds": 0.1}
+    limits = {
+        "pool_checkout_seconds": 0.2,
+        "database_statement_seconds": 0.3,
+        "database_lock_seconds": 0.1,
+    }
     service = start_in(
         project,
         api_docs="true",
         log_level="info",
         database_url=postgresql.url,
-        db_client_check_seconds=0.1,
+        database_client_check_seconds=0.1,
         **limits,
     )
     postgresql.freeze()

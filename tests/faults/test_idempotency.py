@@ -162,7 +162,7 @@ def test_killed_in_front_of_the_commit(
     )
     headers = {"content-type": "application/json", "idempotency-key": KEY}
     body = json.dumps({"text": "once"})
-    service = serve(db_client_check_seconds=0.5)
+    service = serve(database_client_check_seconds=0.5)
     lost = ask(service, "/v1/notes", method="POST", body=body, headers=headers)
     sleeping = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
     wait_until(lambda: postgresql.fetch(sleeping))

@@ -27,7 +27,11 @@ def _job(start: Callable[..., Any], postgresql: PostgreSQL) -> Run:
 
     def job(name: str, **settings: Any) -> Any:
         # Shorter than usual, so that the test is; rules say which must be shorter still.
-        limits = {"db_statement_seconds": 1, "db_lock_seconds": 0.5, "db_client_check_seconds": 0.5}
+        limits = {
+            "database_statement_seconds": 1,
+            "database_lock_seconds": 0.5,
+            "database_client_check_seconds": 0.5,
+        }
         common = {"database_url": postgresql.url, "job_ping_url": "http://127.0.0.1:9"}
         return start("job", name, ready=False, **common | limits | settings)
 

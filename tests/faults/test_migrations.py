@@ -384,7 +384,7 @@ def test_stopped(
     A command that is stopped does not say that it is done, its step is undone, its lock is free.
     """
     step = add("0002_slow", "CREATE TABLE slow ()", SLOW)
-    command = migrate("up", wait=False, db_client_check_seconds=0.5)
+    command = migrate("up", wait=False, database_client_check_seconds=0.5)
     command.wait_for("migration_applied", step="0001_notes")
     sleeping = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
     wait_until(lambda: postgresql.fetch(sleeping))
@@ -458,7 +458,7 @@ def test_no_database(migrate: Migrate, postgresql: PostgreSQL, words: list[str])
     }
     commands = {told: migrate(*words, database_url=url) for told, url in wrong.items()}
     postgresql.freeze()
-    commands["TimeoutError"] = migrate(*words, db_connect_seconds=1)
+    commands["TimeoutError"] = migrate(*words, database_connect_seconds=1)
     postgresql.kill()
     commands["ConnectionRefusedError"] = migrate(*words)
 

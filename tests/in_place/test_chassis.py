@@ -18,7 +18,7 @@ DEMO = ROOT / "tests" / "in_place" / "demo_service"
 CHASSIS = PACKAGE / "chassis"
 
 # docs/decisions/chassis.md: for a web service. What only some answers bring has its own budget.
-CHASSIS_LINES = 2_017
+CHASSIS_LINES = 2_036
 CHOSEN = {
     "sentry.py": 45,
     "opentelemetry.py": 65,

@@ -7,11 +7,12 @@ import re
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import pytest
 from demo_service.chassis.environment import ConfigurationError, load
-from demo_service.chassis.rules import RULES, Rule, variable
+from demo_service.chassis.rules import RENAMED, RULES, Rule, variable
 from demo_service.chassis.settings import Settings, expected
 from pydantic import BaseModel, Field, Secret, SecretStr
 
@@ -86,6 +87,77 @@ def test_prefix_of_others(environment: pytest.MonkeyPatch) -> None:
         environment.setenv(name, "1")
 
     assert faults() == {}
+
+
+@pytest.mark.promise("C3")
+def test_old_names(environment: pytest.MonkeyPatch) -> None:
+    """
+    Each name that a setting had before is fatal, all at once and beside other faults, with the new
+    one and since when; beside the new one it is so only where the two differ.
+    """
+    environment.setenv("APP_PORT", "x")
+    for old in RENAMED:
+        environment.setenv(variable(old), "0.5")
+
+    assert faults().keys() == {"APP_PORT", *map(variable, RENAMED)}
+    for old, (new, since) in RENAMED.items():
+        told = f"is {variable(new)} since template {since}: set that, unset this"
+        assert faults()[variable(old)] == told
+        environment.setenv(variable(new), "0.5")
+        assert variable(old) not in faults()
+        environment.setenv(variable(new), "0.6")
+        assert faults()[variable(old)] == f"{told}; both are set, and differ"
+
+
+@pytest.mark.promise("C3")
+def test_old_names_beside_the_new(environment: pytest.MonkeyPatch) -> None:
+    """
+    Both names with the same value only warn, so that an environment can be made ready for a release
+    and for the way back.
+    """
+    for old, (new, _) in RENAMED.items():
+        for name in (old, new):
+            environment.setenv(variable(name), str(Settings.model_fields[new].default))
+
+    loaded = load(Settings)
+
+    assert loaded.unknown == sorted(map(variable, RENAMED))
+
+
+@pytest.mark.promise("C3")
+def test_old_names_in_files(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """
+    The same where they are files of secrets, or lines of the file that `dev` reads.
+    """
+    secrets, env_file = tmp_path / "secrets", tmp_path / ".env"
+    secrets.mkdir()
+    environment.setenv("APP_SECRETS_DIR", str(secrets))
+    (secrets / "APP_DB_LOCK_SECONDS").write_text("0.5\n")
+    env_file.write_text("APP_DB_CONNECT_SECONDS=2\n")
+
+    with pytest.raises(ConfigurationError) as raised:
+        load(Settings, env_file=env_file)
+    (secrets / "APP_DATABASE_LOCK_SECONDS").write_text("0.5\n")
+    env_file.write_text("APP_DB_CONNECT_SECONDS=2\nAPP_DATABASE_CONNECT_SECONDS=2\n")
+    loaded = load(Settings, env_file=env_file)
+
+    old = ["APP_DB_CONNECT_SECONDS", "APP_DB_LOCK_SECONDS"]
+    assert old == [name for name, _ in raised.value.faults]
+    assert old == loaded.unknown
+
+
+@pytest.mark.promise("C3")
+def test_old_names_of_the_team(environment: pytest.MonkeyPatch) -> None:
+    """
+    A service may give a name that the chassis gave up to a setting of its own.
+    """
+
+    class Service(Settings):
+        db_lock_seconds: float = 1
+
+    environment.setenv("APP_DB_LOCK_SECONDS", "2")
+
+    assert load(Service).settings.db_lock_seconds == 2
 
 
 @pytest.mark.promise("C4")

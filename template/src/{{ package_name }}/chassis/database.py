@@ -184,10 +184,10 @@ def connection_options(settings: Settings) -> dict[str, Any]:
         raise ValueError("APP_DATABASE_URL is not set")
     url, file = settings.database_url.get_secret_value(), settings.database_password_file
     limits = {
-        "statement_timeout": settings.db_statement_seconds,
-        "lock_timeout": settings.db_lock_seconds,
-        "idle_in_transaction_session_timeout": settings.db_idle_in_transaction_seconds,
-        "client_connection_check_interval": settings.db_client_check_seconds,
+        "statement_timeout": settings.database_statement_seconds,
+        "lock_timeout": settings.database_lock_seconds,
+        "idle_in_transaction_session_timeout": settings.database_idle_in_transaction_seconds,
+        "client_connection_check_interval": settings.database_client_check_seconds,
     }
 
     def password() -> str:
@@ -197,8 +197,8 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     return {
         "dsn": url,
         "password": password,
-        "timeout": settings.db_connect_seconds,
-        "command_timeout": settings.db_statement_seconds + SLACK_SECONDS,
+        "timeout": settings.database_connect_seconds,
+        "command_timeout": settings.database_statement_seconds + SLACK_SECONDS,
         "server_settings": {name: f"{math.ceil(value * 1000)}ms" for name, value in limits.items()},
     }
 

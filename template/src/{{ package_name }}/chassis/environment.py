@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from pydantic import ValidationError
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, SecretsSettingsSource
 
-from .rules import PREFIX, RULES, SWITCHES, variable
+from .rules import PREFIX, RENAMED, RULES, SWITCHES, variable
 from .settings import Settings, expected, mask, schema_of
 
 __all__ = ["ConfigurationError", "Loaded", "load"]
@@ -48,22 +48,23 @@ def load(
 
     Raises `ConfigurationError` with every fault there is.
     """
-    names = set(os.environ)
+    there: dict[str, Any] = dict(os.environ)
     layers = [("environment", EnvSettingsSource(cls)())]
     directory = Path(os.environ.get(variable("secrets_dir")) or os.devnull)
     if directory.is_dir():
-        names.update(path.name for path in directory.iterdir() if path.is_file())
+        there = {path.name: path for path in directory.iterdir() if path.is_file()} | there
         layers.append((f"file in {directory}", SecretsSettingsSource(cls, directory)()))
     if env_file and env_file.is_file():
         dotenv = DotEnvSettingsSource(cls, env_file, dotenv_filtering="only_existing")
-        names.update(name.upper() for name in dotenv.env_vars)
+        there = {name.upper(): value for name, value in dotenv.env_vars.items()} | there
         layers.append((str(env_file), dotenv()))
     layers.append(("command", dict(defaults or {})))
     # The first layer that has a name wins.
     origins = {name: origin for origin, layer in reversed(layers) for name in layer}
     raw = {name: value for _, layer in reversed(layers) for name, value in layer.items()}
 
-    near, unknown = _unknown(cls, names)
+    near, unknown = _unknown(cls, {*there})
+    near += _renamed(cls, there, raw)
     settings, faults = _validate(cls, raw)
     if settings is None or near or faults:
         raise ConfigurationError([*near, *faults])
@@ -83,6 +84,20 @@ def _unknown(cls: type[Settings], names: set[str]) -> tuple[list[tuple[str, str]
         elif name.startswith(PREFIX):
             unknown.append(name)
     return faults, unknown
+
+
+def _renamed(
+    cls: type[Settings], there: Mapping[str, Any], raw: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """
+    Old names are faults, but beside the new one with the same value: that prepares an update.
+    """
+    for old, (new, since) in RENAMED.items():
+        name, value = variable(old), there.get(variable(old))
+        value = value.read_text().strip() if isinstance(value, Path) else value
+        if name in there and old not in cls.model_fields and value != raw.get(new):
+            both = "; both are set, and differ" if new in raw else ""
+            yield name, f"is {variable(new)} since template {since}: set that, unset this{both}"
 
 
 def _is_near(name: str, known: str) -> bool:

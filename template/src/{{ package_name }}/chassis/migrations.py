@@ -271,7 +271,7 @@ async def _connected(settings: Settings) -> AsyncIterator["asyncpg.Connection[as
     limits = {
         "lock_timeout": f"{settings.migration_lock_seconds}s",
         "statement_timeout": f"{settings.migration_statement_seconds}s",
-        "client_connection_check_interval": f"{settings.db_client_check_seconds}s",
+        "client_connection_check_interval": f"{settings.database_client_check_seconds}s",
     }
     options = connection_options(settings) | {"server_settings": limits}
     options["command_timeout"] = settings.migration_statement_seconds + 1

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["PREFIX", "RULES", "SWITCHES", "Rule", "variable"]
+__all__ = ["PREFIX", "RENAMED", "RULES", "SWITCHES", "Rule", "variable"]
 
 PREFIX = "APP_"
 
@@ -79,15 +79,17 @@ RULES = (
     Rule("request_deadline_seconds < watchdog_seconds", "a slow request is no stuck event loop"),
     Rule("lb_idle_seconds < keep_alive_seconds", "the load balancer reuses what is still open"),
     Rule(
-        "db_lock_seconds < db_statement_seconds", "who waits for a lock must be told so", "database"
+        "database_lock_seconds < database_statement_seconds",
+        "who waits for a lock must be told so",
+        "database",
     ),
     Rule(
-        "db_client_check_seconds < db_statement_seconds",
+        "database_client_check_seconds < database_statement_seconds",
         "what nobody waits for must end early",
         "database",
     ),
     Rule(
-        "pool_checkout_seconds + db_statement_seconds < request_deadline_seconds",
+        "pool_checkout_seconds + database_statement_seconds < request_deadline_seconds",
         "who waited for a connection must still get an answer",
         "database",
     ),
@@ -98,7 +100,7 @@ RULES = (
     ),
     Rule("heartbeat_seconds * 2 < message_stall_seconds", "one lost beat is no death", "worker"),
     Rule(
-        "heartbeat_seconds + pool_checkout_seconds * 2 + db_statement_seconds * 2"
+        "heartbeat_seconds + pool_checkout_seconds * 2 + database_statement_seconds * 2"
         " < message_stall_seconds",
         "after a beat that the database did not take there is time for another",
         "worker",
@@ -119,6 +121,15 @@ RULES = (
         "or the platform kills it",
     ),
 )
+
+# Settings that had another name, and since which version of the template they have this one.
+RENAMED = {
+    "db_client_check_seconds": ("database_client_check_seconds", "0.3.0"),
+    "db_connect_seconds": ("database_connect_seconds", "0.3.0"),
+    "db_idle_in_transaction_seconds": ("database_idle_in_transaction_seconds", "0.3.0"),
+    "db_lock_seconds": ("database_lock_seconds", "0.3.0"),
+    "db_statement_seconds": ("database_statement_seconds", "0.3.0"),
+}
 
 # The modules that the question `telemetry` brings, and the setting that turns each on.
 SWITCHES = {"sentry": "sentry_dsn", "opentelemetry": "otlp_endpoint"}

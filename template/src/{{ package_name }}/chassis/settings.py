@@ -133,15 +133,15 @@ class Settings(BaseSettings):
     """Most who wait for a connection; a further one fails at once."""
     pool_checkout_seconds: Seconds = 2
     """Limit of the wait for a connection."""
-    db_connect_seconds: Seconds = 3
+    database_connect_seconds: Seconds = 3
     """Limit of opening a connection."""
-    db_statement_seconds: Seconds = 5
+    database_statement_seconds: Seconds = 5
     """Limit of one SQL statement."""
-    db_lock_seconds: Seconds = 1
+    database_lock_seconds: Seconds = 1
     """Limit of the wait for a lock in the database."""
-    db_idle_in_transaction_seconds: Seconds = 15
+    database_idle_in_transaction_seconds: Seconds = 15
     """A transaction in which nothing happens for longer is ended by the database."""
-    db_client_check_seconds: Seconds = 2
+    database_client_check_seconds: Seconds = 2
     """How often the database looks whether who asked is still there."""
     migration_lock_seconds: Seconds = 3
     """Limit of the wait of a migration for a lock; it is tried five times."""

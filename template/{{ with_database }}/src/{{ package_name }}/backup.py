@@ -332,7 +332,9 @@ def _patient(settings: Settings) -> Settings:
     For statements that may take as long as the run.
     """
     seconds = settings.job_max_runtime_seconds
-    limits = dict.fromkeys(("db_statement_seconds", "db_idle_in_transaction_seconds"), seconds)
+    limits = dict.fromkeys(
+        ("database_statement_seconds", "database_idle_in_transaction_seconds"), seconds
+    )
     return settings.model_copy(update={**limits, "pool_size_max": 2})
 
 
