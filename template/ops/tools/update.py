@@ -109,7 +109,8 @@ def _run(arguments: argparse.Namespace, project: Project, folder: Path) -> int:
         return 0
     if migrations and not arguments.trust:
         told = f"the update to {step.new} runs: {'; '.join(migrations)}"
-        raise Refusal(f"{told}. Look at it, then add --trust; nothing was changed", NOT_TRUSTED)
+        told += ". Nothing was changed: try it by hand, as the template's hooks/README.md says, or "
+        raise Refusal(f"{told}add --trust", NOT_TRUSTED)
     with _as_it_was(project):
         printed = _copy(project, step, trusted=arguments.trust)
         problems = [f"`{name}` has conflict markers" for name in _conflicts(project)]
