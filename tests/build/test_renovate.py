@@ -20,7 +20,7 @@ import copier
 import pytest
 import yaml
 from harness import ROOT
-from releases import NEXT, RELEASES, git
+from releases import NEXT, RELEASES, crosses_migration, git
 from sampling import IS_NIGHTLY, is_turn
 
 Copy = Callable[..., Path]
@@ -43,19 +43,6 @@ by_turn = pytest.mark.skipif(
     not is_turn("renovate", 4), reason="one commit in four, and nightly: half a minute to install"
 )
 nightly = pytest.mark.skipif(not IS_NIGHTLY, reason="nightly: half a minute to install")
-
-
-def crosses_a_migration(old: str) -> bool:
-    """
-    Whether an update of this release to the working tree runs a migration, which needs trust.
-    """
-    loaded = yaml.safe_load((ROOT / "copier.yml").read_text())
-    versions = [str(each["version"]).removeprefix("v") for each in loaded.get("_migrations", [])]
-    return any(_numbers(old) < _numbers(version) for version in versions)
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(part) for part in version.split(".")]
 
 
 @pytest.fixture(name="make")
@@ -149,7 +136,7 @@ def test_its_command_needs_no_trust(make: Callable[[Path], Path], tmp_path: Path
 
     answers = yaml.safe_load((project / ".copier-answers.yml").read_text())
     changed = git("status", "--porcelain", cwd=project)
-    if crosses_a_migration(NEWEST):
+    if crosses_migration(NEWEST, NEXT):
         assert (ended.returncode, answers["_commit"], changed) == (4, f"v{NEWEST}", "")
         return
     assert (ended.returncode, answers["_commit"]) == (0, f"v{NEXT}"), ended.stdout
@@ -229,7 +216,7 @@ def test_it_calls_copier_so(
     assert ended.returncode == 0, ended.stdout
     assert asked.read_text().splitlines() == COMMAND
     told = json.loads(ended.stdout.splitlines()[-1])
-    if crosses_a_migration(NEWEST):
+    if crosses_migration(NEWEST, NEXT):
         assert [line["fileName"] for line in told] == [".copier-answers.yml"]
         return
     assert ".copier-answers.yml" in [line.get("path") for line in told]

@@ -8,9 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 import yaml
-from harness import ROOT
 from ownership import owners
-from releases import git
+from releases import NEXT, crosses_migration, git
 
 __all__ = [
     "carried",
@@ -54,9 +53,7 @@ def crosses_a_migration(project: Path) -> bool:
     Whether an update from this project's version to the newest runs a migration.
     """
     answers = yaml.safe_load((project / ".copier-answers.yml").read_text())
-    migrations = yaml.safe_load((ROOT / "copier.yml").read_text()).get("_migrations", [])
-    now = _number(answers["_commit"])
-    return any(_number(migration["version"]) > now for migration in migrations)
+    return crosses_migration(answers["_commit"].removeprefix("v"), NEXT)
 
 
 def is_seed(name: str) -> bool:
@@ -157,7 +154,3 @@ def _lost(project: Path, name: str) -> list[str]:
     out = {line[1:] for line in hunks if line.startswith("-")} - {*added}
     again = [line for line in before if line.strip() and before.count(line) == 1 and line in out]
     return found + [f"has {line!r} again" for line in again if line in now]
-
-
-def _number(version: str) -> list[int]:
-    return [int(part) for part in version.removeprefix("v").split(".")]
