@@ -72,6 +72,15 @@ def variables(**settings: object) -> list[str]:
     return [f"--env=APP_{name.upper()}={value}" for name, value in settings.items()]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    Images are built once, so their tests stay in one process of the run.
+    """
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("image"))
+
+
 @pytest.fixture(name="podman", scope="session")
 def _podman() -> Iterator[Run]:
     """

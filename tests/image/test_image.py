@@ -303,10 +303,10 @@ def test_starts_as_fast_as_outside(container: Any, podman: Run, copy: Callable[.
         return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     outside()
-    ratios = [inside() / outside() for _ in range(3)]
+    ratios = [inside() / outside() for _ in range(5)]
 
-    # A margin for noise; that nothing is compiled is tested by itself.
-    assert statistics.median(ratios) < 1.2, ratios
+    # Others run beside it; without byte code it is several times as slow.
+    assert statistics.median(ratios) < 1.5, ratios
 
 
 @pytest.mark.skipif(not os.environ.get("FIVEWEEKS_NIGHTLY"), reason="nightly")
