@@ -11,9 +11,10 @@ import subprocess
 from collections.abc import Iterable
 from typing import TypeVar
 
+import pytest
 from harness import ROOT
 
-__all__ = ["IS_NIGHTLY", "is_turn", "sampled"]
+__all__ = ["IS_NIGHTLY", "in_turn", "is_turn", "sampled"]
 
 IS_NIGHTLY = bool(os.environ.get("FIVEWEEKS_NIGHTLY"))
 Item = TypeVar("Item")
@@ -35,6 +36,14 @@ def is_turn(name: str, one_in: int) -> bool:
     Whether it is this commit's turn to try it, which comes once in so many.
     """
     return IS_NIGHTLY or _number(name) % one_in == 0
+
+
+def in_turn(name: str, one_in: int) -> pytest.MarkDecorator:
+    """
+    Skip the test where it is another commit's turn.
+    """
+    reason = "another commit's turn, and nightly"
+    return pytest.mark.skipif(not is_turn(name, one_in), reason=reason)
 
 
 def _text(item: object) -> str:

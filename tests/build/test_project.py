@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from harness import ROOT, is_missing
 from postgresql import database, server
-from sampling import sampled
+from sampling import in_turn, sampled
 
 from questions import QUESTIONS, pairwise
 
 # The oldest that must work, and others in turn.
-PYTHONS = ["3.11", *sampled(["3.12", "3.13"], 2)]
+PYTHONS = sampled(["3.11", "3.12", "3.13"], 3)
 # The questions whose answers change what runs.
 RUNNING = {
     name: QUESTIONS[name]
@@ -130,7 +130,7 @@ def test_own_tests(copy: Copy, uv: Uv, version: str) -> None:
             for database in QUESTIONS["database"]
             if not ("worker" in processes and database == "none")
         ),
-        5,
+        10,
     ),
     ids=lambda answers: "-".join([*answers["processes"], answers["database"]]),
 )
@@ -147,6 +147,7 @@ def test_own_tests_of_each(copy: Copy, answers: dict[str, Any]) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
+@in_turn("own tests otherwise", 3)
 @pytest.mark.parametrize("resolution", sampled(["lowest-direct", "highest"], 2))
 def test_own_tests_otherwise(copy: Copy, uv: Uv, resolution: str) -> None:
     """
@@ -334,6 +335,7 @@ def test_greeting() -> None:
 '''
 
 
+@in_turn("newcomer", 2)
 def test_newcomer(copy: Copy, uv: Uv, start_in: Callable[..., Any]) -> None:
     """
     Add an endpoint, a required setting and a dependency, delete the example: all is still well.

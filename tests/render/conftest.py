@@ -11,7 +11,7 @@ from sampling import sampled
 
 from questions import pairwise
 
-ANSWERS: list[dict[str, Any]] = [{}, *sampled(pairwise(), 4)]
+ANSWERS: list[dict[str, Any]] = [{}, *sampled(pairwise(), 8)]
 
 
 @pytest.fixture(name="project", params=ANSWERS, ids=lambda answers: answers.get("service_name"))

@@ -103,7 +103,7 @@ def _known_types(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mypy")
 
 
-TYPED = [{name: QUESTIONS[name][-1] for name in MODULES}, *sampled(pairwise(MODULES), 3)]
+TYPED = [{name: QUESTIONS[name][-1] for name in MODULES}, *sampled(pairwise(MODULES), 6)]
 
 
 @pytest.mark.parametrize("answers", TYPED, ids=repr)
