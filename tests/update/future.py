@@ -55,6 +55,8 @@ def make_future(folder: Path) -> Path:
     pipeline = folder / "template/.github/workflows/ci.yml.jinja"
     _change(pipeline, lambda text: re.sub("checkout@[0-9a-f]{40}", f"checkout@{'0' * 40}", text))
     _change(folder / "copier.yml", lambda text: text.replace("_message_after_copy: |\n", QUESTION))
+    organisation = folder / "questions/organisation.jinja"
+    _change(organisation, lambda text: text.replace("-slim-trixie'", "-slim-trixie-next'"))
     return folder
 
 
