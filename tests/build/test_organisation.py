@@ -269,7 +269,8 @@ def test_preset(world: World, tmp_path: Path) -> None:
     project = tmp_path / "order-desk"
     preset.write_text(blocks(PAGE, "A preset")[0])
     copy, take = blocks(PAGE, "A preset")[1:]
-    world.paste(copy.replace("--defaults", "--defaults --vcs-ref v0.1.0"), tmp_path)
+    made_from = f"--defaults --vcs-ref v{list(RELEASES)[-1]}"
+    world.paste(copy.replace("--defaults", made_from), tmp_path)
     commit(project)
     recorded = answers(project)
     preset.write_text(preset.read_text().replace("acme/platform", "acme/others"))
