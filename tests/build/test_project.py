@@ -335,7 +335,7 @@ def test_greeting() -> None:
 '''
 
 
-@in_turn("newcomer", 2)
+@in_turn("newcomer", 4)
 def test_newcomer(copy: Copy, uv: Uv, start_in: Callable[..., Any]) -> None:
     """
     Add an endpoint, a required setting and a dependency, delete the example: all is still well.

@@ -16,7 +16,7 @@ from sampling import sampled
 MUTATIONS = tomllib.loads((Path(__file__).parent / "mutations.toml").read_text())
 # One in so many is tried for a change, by its name and the commit; `nightly` tries all, and so
 # does whoever names one with `-k`.
-SAMPLE = 14
+SAMPLE = 28
 
 
 def sample(config: pytest.Config) -> list[str]:

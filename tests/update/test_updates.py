@@ -13,7 +13,7 @@ import pytest
 import yaml
 from harness import ROOT
 from releases import NEXT, RELEASES
-from sampling import IS_NIGHTLY, sampled
+from sampling import IS_NIGHTLY, in_turn, sampled
 from update.edits import EDITS
 from update.losses import carried, commit, conflicts, contents, is_seed, losses, ours, statuses
 
@@ -139,6 +139,7 @@ def test_one_project_goes_through_all_releases(project: Project, update: Update)
         commit(folder, version)
 
 
+@in_turn("tests of the updated", 2)
 @pytest.mark.parametrize("version", RELEASES if IS_NIGHTLY else [NEWEST])
 def test_tests_are_green_afterwards(
     version: str, project: Project, update: Update, uv: Callable[..., object]
