@@ -389,9 +389,11 @@ def test_interrupted(
             assert process.poll() is None, "it ended before that moment"
         # As Ctrl-C and a power cut do: git, which it started, gets it, too.
         os.killpg(process.pid, sent)
-        assert process.wait(60) != 0
+        code = process.wait(60)
 
-    if moment in {is_asked, is_compared}:
+    # Python drops a KeyboardInterrupt that comes in a finalizer: copier then goes on to its end.
+    assert code != 0 or sent is signal.SIGINT
+    if code != 0 and moment in {is_asked, is_compared}:
         assert tree(service) == before[0]
     (service / ".git" / "index.lock").unlink(missing_ok=True)
     for line in ("git reset --quiet --hard", "git clean --quiet --force -d"):
