@@ -147,7 +147,7 @@ def test_own_tests_of_each(copy: Copy, answers: dict[str, Any]) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-@in_turn("own tests otherwise", 3)
+@in_turn("own tests otherwise", 6)
 @pytest.mark.parametrize("resolution", sampled(["lowest-direct", "highest"], 2))
 def test_own_tests_otherwise(copy: Copy, uv: Uv, resolution: str) -> None:
     """

@@ -139,7 +139,7 @@ def test_one_project_goes_through_all_releases(project: Project, update: Update)
         commit(folder, version)
 
 
-@in_turn("tests of the updated", 2)
+@in_turn("tests of the updated", 4)
 @pytest.mark.parametrize("version", RELEASES if IS_NIGHTLY else [NEWEST])
 def test_tests_are_green_afterwards(
     version: str, project: Project, update: Update, uv: Callable[..., object]
