@@ -561,6 +561,45 @@ def test_certificate(serve: Start, start: Start, tmp_path: Path) -> None:
         assert "CERTIFICATE_VERIFY_FAILED" in changed["error"]
 
 
+@pytest.mark.promise("D2", "T9")
+def test_late_connect(serve: Start, postgresql: PostgreSQL) -> None:
+    """
+    A connect that takes longer than its request waits keeps its slot in the pool until it ends,
+    and then serves others.
+    """
+    service = serve(postgresql, database_connect_seconds=30)
+    size = int(LIMITS["pool_size_max"])
+    postgresql.freeze()
+    frozen = at_once(service, "/v1/notes", size)
+    postgresql.thaw()
+
+    def statuses() -> list[int]:
+        return [
+            status for status, _ in at_once(service, "/faults/database/sleep?seconds=0.6", size)
+        ]
+
+    assert {status for status, _ in frozen} == {503}
+    wait_until(lambda: statuses() == [200] * size)
+
+
+@pytest.mark.promise("M4", "D2")
+def test_cut_connect(serve: Start) -> None:
+    """
+    A connect over TLS whose time is over, at whichever moment, is an outage like others: it is
+    counted, and neither the log nor the error tracker hears of an error.
+    """
+    with receiver() as tracker, PostgreSQL(tls=True) as server:
+        url = f"{server.url}?sslmode=require"
+        service = serve(server, database_url=url, sentry_dsn=tracker.dsn)
+        answer = service.get("/faults/database/cut-connects", timeout=60)
+
+        assert answer.json["failed"] > 20
+        assert metric(service, "app_database_failures_total") == answer.json["failed"]
+        assert service.events("stray_error") == []
+        assert service.stop() == 0
+        assert tracker.bodies == b""
+
+
 @pytest.mark.promise("L5")
 @pytest.mark.alone
 # Two hundred seconds for 50 kills and as many clean starts; thrice that on a busy machine.

@@ -3,11 +3,16 @@ Requests that give the database trouble, beside those of the example; only with 
 """
 
 import asyncio
+import gc
+import time
+from contextlib import suppress
 from typing import Any
 
 from fastapi import Request
 
+from .chassis.database import open_database
 from .chassis.fastapi import Router
+from .chassis.limits import Limits
 from .chassis.problem import Unavailable
 
 __all__ = ["router"]
@@ -49,6 +54,41 @@ async def impatient(request: Request) -> dict[str, bool]:
     async with _database(request).connection() as connection, asyncio.timeout(0.2):
         await connection.execute("SELECT pg_sleep(1)")
     return {}
+
+
+@router.get("/cut-connects")
+@Limits(deadline_seconds=60)
+async def cut_connects(request: Request) -> dict[str, int]:
+    """
+    Connects that are cut in each turn of the event loop that they need, one after the other.
+    """
+    seconds, failed = 0.06, 0
+    settings = request.app.state.resources.settings.model_copy(
+        update={"pool_checkout_seconds": seconds}
+    )
+    for turns in [*range(1, 25)] * 2:
+        async with open_database(settings) as database:
+            slow = asyncio.create_task(_turn_slowly(seconds / turns))
+            try:
+                async with database.connection():
+                    pass
+            except Unavailable:
+                failed += 1
+            slow.cancel()
+    # What was left behind is reported when it is collected.
+    await asyncio.sleep(0.5)
+    gc.collect()
+    return {"failed": failed}
+
+
+async def _turn_slowly(seconds: float) -> None:
+    """
+    Each turn of the event loop takes this long.
+    """
+    with suppress(asyncio.CancelledError):
+        while True:
+            time.sleep(seconds)  # noqa: ASYNC251  # the fault
+            await asyncio.sleep(0)
 
 
 @router.get("/transaction")

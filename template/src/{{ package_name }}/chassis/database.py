@@ -38,8 +38,6 @@ EXPECTED = ("08", "25006", "25P03", "25P04", "28", "3D000", "40", "53", "55P03",
 LOST = ConnectionError, TimeoutError
 # The database tells better what took too long; whoever is frozen tells nothing.
 SLACK_SECONDS = 0.2
-# Whoever got a place in time has so long to connect, at least.
-LEAST_SECONDS = 0.05
 # An outage is told so often, with the number of failures.
 TELL_SECONDS = 10
 FAILURES = Counter("app_database_failures", "Uses of the database that failed.", ["reason"])
@@ -58,6 +56,7 @@ class Database:
         self._slots = asyncio.Semaphore(settings.pool_size_max)
         self._waiting = self._failures = 0
         self._told = -math.inf
+        self._releasing: set[asyncio.Task[None]] = set()
 
     def connection(self) -> AbstractAsyncContextManager["Connection"]:
         """
@@ -134,13 +133,27 @@ class Database:
         finally:
             self._waiting -= 1
             WAITING.dec()
+        # If asyncpg is cancelled just before it starts TLS, it leaves a future behind that reports
+        # the lost connection to the event loop. So a connect always runs to its own limit.
+        acquiring = asyncio.ensure_future(self._pool.acquire())
         try:
-            # In its first moment asyncpg can't bear to be cancelled: better a bit late.
-            left = max(ends - time.monotonic(), LEAST_SECONDS)
-            return await self._pool.acquire(timeout=left)
+            async with asyncio.timeout_at(ends):
+                await asyncio.wait({acquiring})
+            return acquiring.result()
         except BaseException:
-            self._slots.release()
+            acquiring.add_done_callback(self._put_back)
             raise
+
+    def _put_back(self, acquiring: "asyncio.Future[Connection]") -> None:
+        """
+        Free the slot of a caller that did not get its connection; a late one goes to the pool.
+        """
+        if acquiring.cancelled() or acquiring.exception():
+            self._slots.release()
+        else:
+            releasing = asyncio.create_task(self._give_back(acquiring.result()))
+            self._releasing.add(releasing)
+            releasing.add_done_callback(self._releasing.discard)
 
     async def _give_back(self, connection: "Connection") -> None:
         """
