@@ -305,6 +305,24 @@ def test_outbox(queue: Queue) -> None:
     assert queue.effects() == ["kill after", "with kill after"]
 
 
+@pytest.mark.promise("J7", "C10")
+def test_wrong_arguments(queue: Queue) -> None:
+    """
+    A message that can't be right is refused by name before anything reaches the database, so the
+    transaction goes on; and no message ends on a connection without a transaction.
+    """
+    queue.put(enqueue="wrong")
+    worker = queue.worker()
+    queue.wait_until_empty()
+
+    texts = [line["text"] for line in worker.events("refused")]
+    named = ["Message.once: connection", *["enqueue: name"] * 2, *["enqueue: payload"] * 2]
+    named += [*["enqueue: key"] * 2, *["enqueue: delay_seconds"] * 5]
+    assert [" ".join(text.split()[:2]) for text in texts] == named
+    assert queue.effects() == ["in the same transaction"]
+    assert worker.events("message_failed") == []
+
+
 def test_key_is_unique_while_it_waits(queue: Queue) -> None:
     """
     A message with a key takes the place of one that waits, and none of one that has begun.

@@ -111,7 +111,7 @@ def test_only_the_glue_knows_fastapi() -> None:
 
 def test_what_is_not_used_is_not_imported() -> None:
     """
-    A service that calls no other one does not pay for the client and the retries.
+    A service that calls no other one does not pay for the client.
     """
     code = """
 import asyncio, sys
@@ -120,7 +120,7 @@ from demo_service.settings import Settings
 
 async def open_all() -> None:
     async with demo_service.resources.open_resources(Settings()):
-        print(*sorted({"httpx2", "httpcore2", "stamina", "tenacity"} & sys.modules.keys()))
+        print(*sorted({"httpx2", "httpcore2"} & sys.modules.keys()))
 
 asyncio.run(open_all())
 """

@@ -101,10 +101,10 @@ def _next_dependencies(text: str) -> str:
     Every upper bound of ours is higher, of each block the last is gone, and a new one is there.
     """
     text = BOUND.sub(lambda found: f"{found[1]}{int(found[2]) + 1}{found[3]}", text)
-    text = text.replace('    "stamina>=26.1,<28",\n', "").replace(
+    text = text.replace('    "httpx2>=2.16,<4",\n', "").replace(
         '    "markdown-it-py>=4.2,<6",\n', ""
     )
-    assert "stamina" not in text
+    assert '"httpx2>=' not in text
     assert "markdown-it-py" not in text
     assert text.count(END_OF_BLOCK) == 2
     return text.replace(END_OF_BLOCK, f'    "anyio>=4,<5",\n{END_OF_BLOCK}')

@@ -3,13 +3,15 @@ A worker whose handlers are full of faults, laid over that of a generated servic
 """
 
 import asyncio
+import math
 import os
 import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
-from .chassis.database import open_database
+from .chassis.database import Database, open_database
 from .chassis.deadline import remaining
 from .chassis.logs import get_logger
 from .chassis.problem import Unavailable
@@ -39,6 +41,22 @@ class Fault(Payload):
     enqueue: str = ""
 
 
+# What nobody may hand to `enqueue`, beside what is right.
+WRONG: list[dict[str, Any]] = [
+    {"name": ""},
+    {"name": "fault\0"},
+    {"payload": {"effect": ""}},
+    {"payload": Fault(effect="\0")},
+    {"key": ""},
+    {"key": "k" * 3000},
+    {"delay_seconds": -1},
+    {"delay_seconds": 1e18},
+    {"delay_seconds": math.nan},
+    {"delay_seconds": math.inf},
+    {"delay_seconds": "5"},
+]
+
+
 @asynccontextmanager
 async def compose(settings: Settings) -> AsyncIterator[Worker]:  # noqa: C901  # faults
     async with open_database(settings) as database:
@@ -63,7 +81,9 @@ async def compose(settings: Settings) -> AsyncIterator[Worker]:  # noqa: C901  #
                     if fault.is_once:
                         await message.once(connection)
                     await connection.execute("INSERT INTO effects VALUES ($1)", fault.effect)
-            if fault.enqueue:
+            if fault.enqueue == "wrong":
+                await _hand_in_wrong(database, message)
+            elif fault.enqueue:
                 await _enqueue(fault.enqueue)
             log.info("ended", number=message.id)
 
@@ -81,3 +101,19 @@ async def compose(settings: Settings) -> AsyncIterator[Worker]:  # noqa: C901  #
 
         handler = Handler(payload=Fault, handle=handle)
         yield Worker(handlers={"fault": handler, "other": handler})
+
+
+async def _hand_in_wrong(database: Database, message: Message[Fault]) -> None:
+    async with database.connection() as connection:
+        try:
+            await message.once(connection)
+        except ValueError as error:
+            log.info("refused", text=str(error))
+    async with database.transaction() as connection:
+        for wrong in WRONG:
+            right: dict[str, Any] = {"name": "fault", "payload": Fault(effect="wrong")}
+            try:
+                await enqueue(connection, **right | wrong)
+            except ValueError as error:
+                log.info("refused", text=str(error))
+        await connection.execute("INSERT INTO effects VALUES ('in the same transaction')")

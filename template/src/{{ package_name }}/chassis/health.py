@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from .arguments import Checked, Name
 from .logs import get_logger
 from .process import Process
+from .settings import Seconds
 
 __all__ = ["Check", "CheckState", "Health"]
 
@@ -23,7 +25,7 @@ log = get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class Check(Checked):
     """
     One named test of one backing service; *probe* raises when it fails.
 
@@ -31,10 +33,10 @@ class Check:
     something shared does not take every replica out of the load balancer, unless it is *critical*.
     """
 
-    name: str
+    name: Name
     probe: Callable[[], Awaitable[object]]
     critical: bool = False
-    timeout_seconds: float | None = None
+    timeout_seconds: Seconds | None = None
 
 
 class CheckState:
@@ -114,6 +116,8 @@ class Health:
         Run each check again and again, off the request path, until the process ends.
         """
         self._states = [CheckState(check) for check in checks]
+        if len(self.checks) < len(checks):
+            raise ValueError(f"Health: checks {[*self.checks]} must not share a name")
         for state in self._states:
             self._process.supervise(f"check {state.check.name}", partial(self._repeat, state))
 

@@ -6,10 +6,11 @@ Source: draft-ietf-httpapi-idempotency-key-header. Keys are in the table of 0001
 
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, InstanceOf, TypeAdapter
 
+from .arguments import Text, check
 from .database import Connection, Database
 from .problem import Refused, Unavailable
 
@@ -28,9 +29,9 @@ async def once(
     effect: Callable[[Connection], Awaitable[T]],
     *,
     kind: type[T],
-    operation: str,
-    key: str | None,
-    request: BaseModel,
+    operation: Text,
+    key: Annotated[str, Field(pattern=KEY)] | None,
+    request: InstanceOf[BaseModel],
 ) -> T:
     """
     What *effect* returns, of *kind*; with a key that was there before, what it returned then.
@@ -38,6 +39,7 @@ async def once(
     Effect and key are one transaction. The *operation* names what is done, and for whom, if keys of
     different clients may be alike. Raises `Refused` where the key came with another *request*.
     """
+    check(once, effect=effect, operation=operation, key=key, request=request)
     async with database.transaction() as connection:
         if key is None:
             return await effect(connection)

@@ -19,6 +19,7 @@ from uuid import uuid4
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from structlog.contextvars import bind_contextvars
 
+from .arguments import Checked, FileName
 from .exits import Exit
 from .health import Check
 from .lock import Lost, Overlap, hold
@@ -44,16 +45,18 @@ class Failed(Exception):  # noqa: N818  # what it says to its reader
 
     def __init__(self, cause: str, *, code: Exit = Exit.BUG) -> None:
         super().__init__(cause)
+        if code not in {*Exit} - {Exit.OK}:
+            raise ValueError(f"Failed: code is {code!r}, but it must be one of Exit, and not OK")
         self.code = code
 
 
 @dataclass(frozen=True, kw_only=True)
-class Jobs:
+class Jobs(Checked):
     """
     The jobs by name; what one returns becomes fields of the line of its run.
     """
 
-    jobs: Mapping[str, Callable[[], Awaitable[Mapping[str, object]]]]
+    jobs: Mapping[FileName, Callable[[], Awaitable[Mapping[str, object]]]]
     checks: Sequence[Check] = ()
 
 

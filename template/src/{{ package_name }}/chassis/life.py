@@ -10,6 +10,7 @@ from typing import Any
 
 from . import watchdog
 from .admin import Admin
+from .arguments import Checked, Name
 from .exits import Exit
 from .health import Check, Health
 from .logs import get_logger
@@ -25,7 +26,7 @@ log = get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class Parts(Checked):
     """
     What every process type may have.
 
@@ -33,8 +34,8 @@ class Parts:
     """
 
     checks: Sequence[Check] = ()
-    tasks: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
-    threads: Mapping[str, Callable[[], None]] = field(default_factory=dict)
+    tasks: Mapping[Name, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+    threads: Mapping[Name, Callable[[], None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

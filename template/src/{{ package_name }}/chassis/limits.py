@@ -8,6 +8,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from pydantic import NonNegativeInt
+
+from .arguments import Checked
+from .settings import Seconds
+
 __all__ = ["CURRENT", "Current", "Limits", "until_draining"]
 
 T = TypeVar("T")
@@ -15,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Checked):
     """
     A decorator, directly above the handler; what is None is as the settings say.
 
@@ -23,10 +28,18 @@ class Limits:
     one part to the next, and *life* from the start to the end, whatever flows.
     """
 
-    deadline_seconds: float | None = None
-    body_max_bytes: int | None = None
-    idle_seconds: float | None = None
-    life_seconds: float = 3600
+    deadline_seconds: Seconds | None = None
+    body_max_bytes: NonNegativeInt | None = None
+    idle_seconds: Seconds | None = None
+    life_seconds: Seconds = 3600
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        part = max(self.deadline_seconds or 0, self.idle_seconds or 0)
+        if self.idle_seconds and part > self.life_seconds:
+            raise ValueError(
+                f"Limits: life_seconds is {self.life_seconds}, but a part takes {part}"
+            )
 
     def __call__(self, handler: F) -> F:
         """

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from importlib import import_module
 from pathlib import Path
 
+from .arguments import FileName, check
 from .settings import Settings
 
 __all__ = ["Lost", "Overlap", "hold"]
@@ -27,10 +28,11 @@ class Overlap(Exception):  # noqa: N818  # no error
     """
 
 
-def hold(settings: Settings, key: str) -> AbstractAsyncContextManager[Lost]:
+def hold(settings: Settings, key: FileName) -> AbstractAsyncContextManager[Lost]:
     """
     Take the lock at once or raise `Overlap`: in the database, or in a file where there is none.
     """
+    check(hold, key=key)
     return (_in_database if settings.database_url else _in_file)(settings, key)
 
 

@@ -119,6 +119,8 @@ class Logs:
         logging.basicConfig(handlers=[_Bridge()], force=True)
         # The envelope reports what uvicorn would say again, without a request id.
         logging.getLogger("uvicorn").setLevel(logging.ERROR)
+        # At DEBUG it would log each step of each call to another service.
+        logging.getLogger("httpcore2").setLevel(logging.INFO)
         self.set_level(level)
 
     def set_level(self, level: str) -> None:

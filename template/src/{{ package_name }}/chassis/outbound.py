@@ -3,7 +3,6 @@ Calls to other services over HTTP: each ends in time, whatever the other side do
 """
 
 import asyncio
-import logging
 import random
 import time
 from contextlib import aclosing, suppress
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import Counter, Gauge, Histogram
 from structlog.contextvars import get_contextvars
 
+from .arguments import Name, check
 from .deadline import remaining
 from .logs import get_logger
 from .problem import Unavailable
-from .settings import Settings
+from .settings import Settings, Url
 from .traceparent import TRACEPARENT
 
 if TYPE_CHECKING:
@@ -55,17 +55,16 @@ class Dependency:
     """
     Another service; *name* is its label in metrics and logs. Open it once, in `resources.py`.
 
-    For limits of its own, hand in `settings.model_copy(update=...)`.
+    For limits of its own, hand in `settings.model_copy(update=...)`. Raises ValueError, before
+    anything is opened, if an argument or such a limit is wrong.
     """
 
-    def __init__(self, name: str, url: str, settings: Settings) -> None:
-        # A service that calls no other does not pay for these.
+    def __init__(self, name: Name, url: Url, settings: Settings) -> None:
+        # A service that calls no other does not pay for it.
         import httpx2
-        from stamina.instrumentation import set_on_retry_hooks
 
-        # Or each step of each attempt would be in the log at DEBUG, and each retry as a warning.
-        logging.getLogger("httpcore2").setLevel(logging.INFO)
-        set_on_retry_hooks([])
+        check(Dependency.__init__, name=name, url=url, settings=settings)
+        check(Settings, **{key: value for key, value in settings if key.startswith("out_")})
         # uvicorn and Node close an idle connection after 5 s: don't write into one that goes.
         limits = httpx2.Limits(max_connections=settings.out_in_flight_max, keepalive_expiry=4)
         # A transport without its client: no redirects, no cookies, no proxy from the environment.
@@ -130,26 +129,23 @@ class Dependency:
             call.cancel()
 
     async def _retried(self, request: "Request", attempts: int, ends: float) -> "Response":
-        import stamina
-
-        def pause(error: Exception) -> float | bool:
-            """
-            The seconds until the next attempt, with full jitter; False: there is none.
-            """
-            after = getattr(error, "retry_after", None)
-            if after is None or attempt.num >= attempts or self._budget < 1:
-                return False
-            jitter = random.uniform(0, BACKOFF_SECONDS * 2**attempt.num)  # noqa: S311  # no secret
-            if time.monotonic() + after + jitter + LEAST_SECONDS > ends:
-                return False
-            self._budget -= 1
-            return float(after + jitter)
-
+        """
+        Attempts until one succeeds, or another may not be made or would come too late.
+        """
         self._budget = min(self._budget + self._settings.out_retry_ratio, BUDGET)
-        # `pause` bounds them: it is asked after the last one too, and must not pay for nothing.
-        async for attempt in stamina.retry_context(pause, attempts=None, timeout=None):
-            with attempt:
+        for number in range(1, attempts + 1):
+            try:
                 return await self._attempt(request, ends - time.monotonic())
+            except _Failure as failure:
+                # Full jitter: calls that failed together come back spread from 0 on.
+                jitter = random.uniform(0, BACKOFF_SECONDS * 2**number)  # noqa: S311  # no secret
+                pause = jitter + (failure.retry_after or 0)
+                if failure.retry_after is None or number == attempts or self._budget < 1:
+                    raise
+                if time.monotonic() + pause + LEAST_SECONDS > ends:
+                    raise
+            self._budget -= 1
+            await asyncio.sleep(pause)
         raise AssertionError
 
     async def _attempt(self, request: "Request", seconds: float) -> "Response":

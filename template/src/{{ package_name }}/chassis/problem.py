@@ -28,6 +28,8 @@ class Unavailable(Exception):  # noqa: N818  # what it says to its reader
 
     def __init__(self, cause: str, *, status: int = 503) -> None:
         super().__init__(cause)
+        if status not in {503, 504}:
+            raise ValueError(f"Unavailable: status is {status!r}, but it must be 503 or 504")
         self.status = status
 
 

@@ -8,13 +8,14 @@ its end. Who has lost the lease can't change the message any more.
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 from uuid import UUID
 
 import orjson
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 from structlog.contextvars import get_contextvars
 
+from .arguments import Checked, Name, Text, check
 from .problem import Unavailable
 from .traceparent import TRACEPARENT
 
@@ -69,12 +70,14 @@ class Message(Generic[P]):
 
         Raises `Unavailable` when another worker has the message; let it roll the transaction back.
         """
+        if not connection.is_in_transaction():
+            raise ValueError("Message.once: connection is not in a transaction")
         if await connection.execute(DONE, self.id, self.lease) == "DELETE 0":
             raise Unavailable(f"message {self.id} is another worker's by now")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Handler(Generic[P]):
+class Handler(Checked, Generic[P]):
     """
     What is to be done with the messages of a name; an exception means: again, later.
     """
@@ -85,20 +88,23 @@ class Handler(Generic[P]):
 
 async def enqueue(
     connection: "Connection",
-    name: str,
-    payload: Payload,
+    name: Name,
+    payload: InstanceOf[Payload],
     *,
-    key: str | None = None,
-    delay_seconds: float = 0,
+    key: Text | None = None,
+    delay_seconds: Annotated[float, Field(ge=0, le=10 * 366 * 86_400)] = 0,
 ) -> int:
     """
     Put a message into the queue when the transaction of *connection* is committed; its id.
 
     While one of this name and *key* waits, it takes the new payload instead: it is handled once.
+    Raises ValueError, before anything is written, if an argument is wrong.
     """
+    check(enqueue, name=name, payload=payload, key=key, delay_seconds=delay_seconds)
+    text = payload.model_dump_json()
+    if "\\u0000" in text.replace("\\\\", ""):
+        raise ValueError("enqueue: payload holds U+0000, which PostgreSQL can't keep")
     trace = {"traceparent": TRACEPARENT.get(), "request_id": get_contextvars().get("request_id")}
     context = orjson.dumps({key: value for key, value in trace.items() if value}).decode()
-    number: int = await connection.fetchval(
-        ENQUEUE, name, payload.model_dump_json(), context, key, delay_seconds
-    )
+    number: int = await connection.fetchval(ENQUEUE, name, text, context, key, delay_seconds)
     return number

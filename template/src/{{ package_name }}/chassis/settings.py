@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from .rules import PREFIX
 
-__all__ = ["Port", "Seconds", "Settings", "expected", "mask", "schema_of"]
+__all__ = ["Port", "Seconds", "Settings", "Url", "expected", "mask", "schema_of"]
 
 WORDS = {"array": "JSON array", "boolean": "true/false", "object": "JSON object", "string": "text"}
 
@@ -29,7 +29,7 @@ Seconds = Annotated[float, Field(gt=0, le=86400)]
 _DSN = r"^https?://\w+@[^/?#\s@]+(/[^?#\s]*)?/\d+$"
 _DATABASE = r"^postgres(ql)?://[^/?#\s]+/[^/?#\s]+(\?[^#\s]*)?$"
 _TLS = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
-_URL = r"^https?://[^/?#\s@]+(/[^?#\s]*)?$"
+Url = Annotated[str, Field(pattern=r"^https?://[^/?#\s@]+(/[^?#\s]*)?$")]
 _AnyCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 
 
@@ -171,7 +171,7 @@ class Settings(BaseSettings):
     """A job waits at random, up to so long, before it starts."""
     job_lock_dir: DirectoryPath | None = None
     """Folder for the locks of jobs where no database is; that of temporary files if unset."""
-    job_ping_url: Secret[Annotated[str, Field(pattern=_URL)]] | None = None
+    job_ping_url: Secret[Url] | None = None
     """Dead man's switch: gets URL/start, URL and URL/EXITCODE; {job} in it becomes the name."""
     job_metrics_dir: DirectoryPath | None = None
     """Folder of node_exporter's textfile collector, for the time of a job's last success."""
@@ -191,7 +191,7 @@ class Settings(BaseSettings):
     """Where this runs, for error tracker and traces."""
     sentry_dsn: Secret[Annotated[str, Field(pattern=_DSN)]] | None = None
     """Where unexpected errors are reported: https://KEY@HOST/PROJECT; only with `sentry`."""
-    otlp_endpoint: Annotated[str, Field(pattern=_URL)] | None = None
+    otlp_endpoint: Url | None = None
     """OTLP/HTTP collector, such as http://localhost:4318; only with `opentelemetry`."""
     trace_sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1
     """Share of requests that are traced, where the caller did not decide."""

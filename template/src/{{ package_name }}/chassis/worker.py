@@ -22,6 +22,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from pydantic import ValidationError
 from structlog.contextvars import bind_contextvars
 
+from .arguments import Name
 from .backlog import EXPECTED, watch
 from .database import Database, open_database
 from .deadline import DEADLINE
@@ -93,7 +94,7 @@ class Worker(Parts):
     The parts of a worker: who handles the messages of each name.
     """
 
-    handlers: Mapping[str, Handler[Any]]
+    handlers: Mapping[Name, Handler[Any]]
 
 
 @dataclass(kw_only=True)
@@ -107,11 +108,6 @@ class _Handling:
     until: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Wired(Parts):
-    consumer: "_Consumer"
-
-
 def run(compose: Compose, process: Process) -> None:
     """
     Handle messages until told to stop; ends the process itself, with an exit code of `Exit`.
@@ -123,10 +119,12 @@ def run(compose: Compose, process: Process) -> None:
     async def composed(settings: Any) -> AsyncIterator[_Wired]:
         async with open_database(own) as database, compose(settings) as worker:
             consumer = _Consumer(worker.handlers, process, database)
+            process.supervise("backlog", partial(watch, database, worker.handlers, own))
+            process.supervise_thread("beat", consumer.beat)
             yield _Wired(
                 checks=[*worker.checks, Check(name="queue", probe=consumer.ping)],
-                tasks={**worker.tasks, "backlog": partial(watch, database, worker.handlers, own)},
-                threads={**worker.threads, "beat": consumer.beat},
+                tasks=worker.tasks,
+                threads=worker.threads,
                 consumer=consumer,
             )
 
@@ -150,7 +148,6 @@ class _Consumer:
         # By id; the thread that renews the leases reads it, too.
         self._running: dict[int, _Handling] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._abandoned: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
 
     async def consume(self) -> None:
@@ -162,7 +159,7 @@ class _Consumer:
             rows = await self._fetch()
             for row in rows or ():
                 self._begin(row)
-            if len(self._abandoned) >= self._settings.message_concurrency:
+            if len(self._process.abandoned) >= self._settings.message_concurrency:
                 # What became of their messages is told first.
                 if self._tasks:
                     await asyncio.wait(self._tasks, timeout=PAUSE_SECONDS)
@@ -336,17 +333,10 @@ class _Consumer:
         """
         Leave a handler behind that ignores its cancellation.
         """
-        left = self._process.abandoned
-        self._abandoned.add(task)
-        left.add(task)
-
-        def forget(task: "asyncio.Task[None]") -> None:
-            self._abandoned.discard(task)
-            left.discard(task)
-            # Nobody asks for its result any more.
-            _ = task.cancelled() or task.exception()
-
-        task.add_done_callback(forget)
+        self._process.abandoned.add(task)
+        task.add_done_callback(self._process.abandoned.discard)
+        # Nobody asks for its result any more.
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     def _verdict(
         self, row: "asyncpg.Record", reason: str, error: BaseException | None
@@ -405,6 +395,11 @@ class _Consumer:
         if outcome == "dead" or (reason == "bug" and row["failures"] == 1):
             kind = f"message {row['name']}"
             self._process.tell(error, event="message_dead", kind=kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wired(Parts):
+    consumer: _Consumer
 
 
 def _tell(error: Exception) -> None:
