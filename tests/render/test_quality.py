@@ -74,24 +74,171 @@ def test_linted(project: Path) -> None:
     check("ruff", "check", "--no-cache", cwd=project)
 
 
-@pytest.mark.parametrize(
-    "module",
-    ["aiohttp", "http.client", "httpx", "httpx2", "requests", "urllib.request", "urllib3"],
-)
-def test_clients_without_limits_are_refused(render: Render, module: str) -> None:
-    """
-    A call without limits can't be written: the linter says what to use instead.
-    """
-    code = f'"""\nA client.\n"""\n\nimport {module}\n\nprint({module})\n'
+# Ways to wait for ever: how each is written without a limit, what the error says, and how it is
+# written within limits.
+ALLOW = "  # noqa: TID251  # limits"
+OUTBOUND = "from order_desk.chassis.outbound import Dependency\n\nprint(Dependency)"
+OPENED = "from order_desk.chassis.database import open_database\n\nprint(open_database)"
+WAYS = {
+    "http.client": ("import http.client", "chassis.outbound.Dependency", OUTBOUND),
+    "urllib": ("from urllib.request import urlopen", "chassis.outbound.Dependency", OUTBOUND),
+    "httpx": ("import httpx", "chassis.outbound.Dependency", OUTBOUND),
+    "httpx2": ("import httpx2", "chassis.outbound.Dependency", OUTBOUND),
+    "requests": ("import requests", "chassis.outbound.Dependency", OUTBOUND),
+    "aiohttp": ("import aiohttp", "chassis.outbound.Dependency", OUTBOUND),
+    "niquests": ("import niquests", "chassis.outbound.Dependency", OUTBOUND),
+    "urllib3": ("import urllib3", "chassis.outbound.Dependency", OUTBOUND),
+    "connect": ("import asyncpg\nasyncpg.connect()", "chassis.database.open_database", OPENED),
+    "pool": ("from asyncpg import create_pool", "chassis.database.open_database", OPENED),
+    "psycopg": ("from psycopg import AsyncConnection", "chassis.database.open_database", OPENED),
+    "engine": ("import sqlalchemy as sa\nsa.create_engine('')", "docs/how-to/orm.md", ""),
+    "async engine": (
+        "from sqlalchemy.ext.asyncio import create_async_engine",
+        "docs/how-to/orm.md",
+        "",
+    ),
+    "redis": (
+        "import redis\nredis.Redis.from_url('')",
+        "`socket_timeout` and `socket_connect_timeout`",
+        f"import redis\nredis.Redis(socket_timeout=1, socket_connect_timeout=1){ALLOW}",
+    ),
+    "redis.asyncio": (
+        "from redis import asyncio\nasyncio.Redis()",
+        "`socket_timeout` and `socket_connect_timeout`",
+        f"from redis import asyncio\nasyncio.Redis(socket_timeout=1){ALLOW}",
+    ),
+    "boto3": (
+        "import boto3\nboto3.client('s3')",
+        "`connect_timeout`, `read_timeout`",
+        f"import boto3\nboto3.client('s3', config=LIMITS){ALLOW}",
+    ),
+    "boto3 session": (
+        "from boto3.session import Session",
+        "`connect_timeout`, `read_timeout`",
+        f"from boto3.session import Session{ALLOW}",
+    ),
+    "gRPC": (
+        "import grpc\ngrpc.insecure_channel('')",
+        "timeout=remaining()",
+        f"import grpc\ngrpc.insecure_channel(''){ALLOW}",
+    ),
+    "gRPC with asyncio": (
+        "import grpc.aio\ngrpc.aio.secure_channel('', None)",
+        "timeout=remaining()",
+        f"import grpc.aio\ngrpc.aio.secure_channel('', None){ALLOW}",
+    ),
+    "SMTP": (
+        "import smtplib\nsmtplib.SMTP('mail')",
+        "`timeout`",
+        f"import smtplib\nsmtplib.SMTP('mail', timeout=2){ALLOW}",
+    ),
+    "FTP": (
+        "from ftplib import FTP",
+        "`timeout`",
+        f"from ftplib import FTP{ALLOW}",
+    ),
+    "IMAP": (
+        "import imaplib\nimaplib.IMAP4_SSL('mail')",
+        "`timeout`",
+        f"import imaplib\nimaplib.IMAP4_SSL('mail', timeout=2){ALLOW}",
+    ),
+    "SSH": (
+        "import paramiko\nparamiko.SSHClient()",
+        "`timeout`",
+        f"import paramiko\nparamiko.SSHClient(){ALLOW}",
+    ),
+    "connected socket": (
+        "import socket\nsocket.create_connection(('a', 1))",
+        "`timeout`",
+        f"import socket\nsocket.create_connection(('a', 1), timeout=2){ALLOW}",
+    ),
+    "socket": (
+        "from socket import socket",
+        "`settimeout`",
+        f"from socket import socket{ALLOW}",
+    ),
+    "stream": (
+        "import asyncio\nasyncio.open_connection('a', 1)",
+        "`asyncio.timeout`",
+        f"import asyncio\nasyncio.open_connection('a', 1){ALLOW}",
+    ),
+    "Unix stream": (
+        "import asyncio\nasyncio.open_unix_connection('a')",
+        "`asyncio.timeout`",
+        f"import asyncio\nasyncio.open_unix_connection('a'){ALLOW}",
+    ),
+    "program": (
+        "import subprocess\nsubprocess.run(['/bin/true'], check=True)",
+        "`timeout`",
+        f"import subprocess\nsubprocess.run(['/bin/true'], check=True, timeout=2){ALLOW}",
+    ),
+    "program of asyncio": (
+        "import asyncio\nasyncio.create_subprocess_exec('/bin/true')",
+        "`asyncio.timeout`",
+        f"import asyncio\nasyncio.create_subprocess_exec('/bin/true'){ALLOW}",
+    ),
+    "shell": (
+        "import os\nos.system('true')",
+        "`subprocess.run` with `timeout`",
+        f"import subprocess\nsubprocess.run(['/bin/true'], check=True, timeout=2){ALLOW}",
+    ),
+}
 
-    def lint(path: str) -> str:
-        command = ["ruff", "check", "--select", "TID", "--stdin-filename", path, "-"]
-        return subprocess.run(
-            command, cwd=render(), input=code, capture_output=True, text=True, check=False
-        ).stdout
 
-    assert "Call other services with `chassis.outbound.Dependency`" in lint("src/order_desk/a.py")
-    assert "All checks passed" in lint("src/order_desk/chassis/outbound.py")
+def lint(project: Path, code: str, path: str) -> str:
+    """
+    What the linter says of calls without limits, and of needless comments that allow them.
+    """
+    command = [
+        "ruff",
+        "check",
+        "--no-cache",
+        "--select",
+        "TID,RUF100",
+        "--stdin-filename",
+        path,
+        "-",
+    ]
+    return subprocess.run(
+        command, cwd=project, input=f"{code}\n", capture_output=True, text=True, check=False
+    ).stdout
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_endless_waits_are_refused(render: Render, way: str) -> None:
+    """
+    A call without limits can't be written: the linter says what to write instead, and accepts that.
+    """
+    endless, told, limited = WAYS[way]
+
+    refused = lint(render(), endless, "src/order_desk/a.py")
+    accepted = lint(render(), limited, "src/order_desk/a.py")
+    exempt = [
+        lint(render(), endless, path) for path in ("tests/test_a.py", "src/order_desk/chassis/a.py")
+    ]
+
+    assert "TID251" in refused
+    assert told in refused
+    assert "All checks passed" in accepted
+    assert all("All checks passed" in said for said in exempt)
+
+
+def test_every_endless_wait_is_documented(render: Render) -> None:
+    """
+    The page of such calls names each that the linter refuses, and no other; its example and that
+    of SQLAlchemy's ORM are accepted as they are.
+    """
+    refused = tomllib.loads((render() / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
+    page = (ROOT / "docs" / "reference" / "waiting.md").read_text()
+    listed = re.findall(r"^\| [^|]+ \| (`[^|]+`) \|", page, re.MULTILINE)
+    orm = (ROOT / "docs" / "how-to" / "orm.md").read_text()
+    examples = [*re.findall("```python\n(.*?)```", page + orm, re.DOTALL)]
+
+    named = {name for names in listed for name in re.findall("`([^`]+)`", names)}
+    assert named == {*refused["flake8-tidy-imports"]["banned-api"]}
+    assert len(examples) == 2
+    for example in examples:
+        assert "All checks passed" in lint(render(), example, "src/order_desk/a.py")
 
 
 @pytest.fixture(name="known_types", scope="session")
