@@ -70,9 +70,9 @@ class Person:
         step = section(self.project, page, title).partition("**3. Check.**")[2]
         return [self.run(found["script"]) for found in BLOCK.finditer(step)]
 
-    def run(self, script: str, **shell: str) -> str:
+    def run(self, script: str, *, check: bool = False, **shell: str) -> str:
         """
-        What a script prints to both streams.
+        What a script prints to both streams; with *check* raises AssertionError when it fails.
         """
         log = self.service.stdout.parent / "log"
         log.write_bytes(self.service.stdout.read_bytes() + self.service.stderr.read_bytes())
@@ -83,13 +83,16 @@ class Person:
             # What a section has one fill in.
             script = re.sub(rf"(?m)^{name}=\S+", f"{name}={value}", script)
         folder = self.project / ".venv" / "bin"
-        return subprocess.run(
+        ended = subprocess.run(
             ["bash", "-uo", "pipefail", "-c", pasted + script],
             env=clean(self.settings | {"PATH": f"{folder}:{os.environ['PATH']}"}),
             cwd=self.service.stdout.parent,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=90,
             check=False,
-        ).stdout
+        )
+        assert not check or ended.returncode == 0, script + ended.stdout
+        printed: str = ended.stdout
+        return printed

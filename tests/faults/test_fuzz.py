@@ -15,6 +15,7 @@ from harness import clean
 Start = Callable[..., Any]
 
 
+@pytest.mark.promise("E3")
 def test_fuzz(copy: Callable[..., Path], start_in: Start, tmp_path: Path) -> None:
     """
     The example as it is generated: no answer above 499, none that the document doesn't describe,
@@ -32,7 +33,7 @@ def test_fuzz(copy: Callable[..., Path], start_in: Start, tmp_path: Path) -> Non
     assert not service.events("request_failed")
 
 
-@pytest.mark.promise("E3", "T1")
+@pytest.mark.promise("E3")
 def test_fuzz_frozen(
     copy: Callable[..., Path], start_in: Start, postgresql: PostgreSQL, tmp_path: Path
 ) -> None:

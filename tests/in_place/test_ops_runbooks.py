@@ -215,3 +215,16 @@ def test_seeds_of_a_part() -> None:
 
     assert [*TEXTS] == ["database.md", "job.md", "process.md", "web.md", "worker.md"]
     assert all(f"/ops/runbooks/{Path(name).name}" in text for name in TEXTS)
+
+
+def test_platforms_of_the_how_to() -> None:
+    """
+    The how-to has the block of each platform, as a service with everything gets it.
+    """
+    page = (ROOT / "docs" / "how-to" / "runbooks.md").read_text()
+    shown = blocks(page.partition("## Platforms")[2])
+
+    assert shown == [
+        *(script for script in blocks(TEXTS["process.md"]) if "svc()" in script),
+        *(script for script in blocks(rendered(deploy=[])["process.md"]) if "svc()" in script),
+    ]
