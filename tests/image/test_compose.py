@@ -331,6 +331,7 @@ def test_functions_of_the_runbook(with_database: Composed) -> None:
     composed.paste(f"{git} commit -q -a -m two; dc build; dc up -d --no-deps --force-recreate web")
     composed.wait(lambda: "a bad deploy" in composed.paste("logs"), seconds=60)
     back = composed.paste(f"for _ in 1 2 3; do back {earlier} && break; done")
+    composed.wait(composed.is_ready, seconds=60)
 
     assert "process_type=web" in web
     assert "process_type=worker" in worker
@@ -340,5 +341,4 @@ def test_functions_of_the_runbook(with_database: Composed) -> None:
     assert '"outcome":"success"' in restored
     # buildah 1.28 takes the layer of the revision from its cache, whatever the argument says.
     assert "build_info" in back
-    assert composed.is_ready()
     assert composed.paste("git rev-parse HEAD").strip() == earlier
