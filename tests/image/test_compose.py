@@ -292,6 +292,7 @@ def test_compose_has_a_database(with_database: Composed) -> None:
 
 
 @pytest.mark.promise("P2")
+@pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("postgres")
 def test_functions_of_the_runbook(with_database: Composed) -> None:
     """

@@ -94,7 +94,9 @@ def test_numbers_of_costs_are_those_measured() -> None:
         re.findall(rf"^\| C: generated service \| {method} \| ([\d.]+) ", results, re.MULTILINE)[0]
         for method in ("GET", "POST")
     )
-    (start,) = re.findall(r"^\| process start to first 200, wall time \| ([\d.]+)", results, re.MULTILINE)
+    (start,) = re.findall(
+        r"^\| process start to first 200, wall time \| ([\d.]+)", results, re.MULTILINE
+    )
     (memory,) = re.findall(r"^\| idle memory, PSS \| ([\d.]+)", results, re.MULTILINE)
     readme = (ROOT / "README.md").read_text()
 

@@ -34,16 +34,17 @@ trap 'echo "${PIPESTATUS[@]}" >>"$FAILURES"' ERR
 
 def blocks() -> list[Any]:
     """
-    Each block, but for those with a note that says why they can't run here.
+    Each block once, but for those with a note that says why they can't run here.
     """
-    found = []
+    found: dict[str, Any] = {}
     for path in sorted(FOLDER.glob("*.md")):
         text = path.read_text(encoding="utf-8")
         for block in BLOCK.finditer(text):
             line = text.count("\n", 0, block.start("script")) + 1
             if not NOT_RUN.fullmatch(block["before"].strip()):
-                found.append(pytest.param(block["script"], id=f"{path.name}:{line}"))
-    return found
+                script = block["script"]
+                found.setdefault(script, pytest.param(script, id=f"{path.name}:{line}"))
+    return [*found.values()]
 
 
 @pytest.fixture(name="situation", scope="session")
