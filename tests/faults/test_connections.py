@@ -278,6 +278,7 @@ LARGE = {
 }
 
 
+@pytest.mark.promise("T3")
 def test_large_heads(start: Start) -> None:
     """
     A head over 16 KiB or 100 fields is 431, which the client can read however large it was; so

@@ -367,3 +367,21 @@ def test_port_is_taken_while_the_other_still_starts(start: Start) -> None:
     assert second.process.wait(20) == 69
     assert len(second.events("port_in_use")) == 1
     first.wait_until_ready()
+
+
+@pytest.mark.promise("L5")
+def test_without_a_database(copy: Callable[..., Path], start_in: Start) -> None:
+    """
+    The example without a database keeps its notes in memory: after SIGKILL they are gone, and the
+    service starts again as if it were new.
+    """
+    project = copy()
+    first = start_in(project)
+    written = first.post_json("/v1/notes", {"text": "Five weeks."})
+    kept = first.get(f"/v1/notes/{written.json['id']}")
+    first.process.kill()
+    first.process.wait()
+    second = start_in(project)
+
+    assert (written.status, kept.status) == (201, 200)
+    assert second.get(f"/v1/notes/{written.json['id']}").status == 404

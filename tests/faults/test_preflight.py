@@ -85,6 +85,7 @@ def test_how_to(preflight: Preflight) -> None:
     assert {*found} - {"configuration"} <= {*re.findall(r"^\| `(.*?)` \|", page, re.MULTILINE)}
 
 
+@pytest.mark.promise("D1")
 def test_everything_is_named(preflight: Preflight, postgresql: PostgreSQL) -> None:
     """
     All that is wrong is named at once; the configuration decides the exit code.

@@ -3,7 +3,9 @@ compose.yaml as it is rendered, built and run by podman-compose.
 """
 
 import json
+import re
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from books import functions
 from harness import free_ports, system, wait_until
 
 NAME = "fiveweeks-compose"
@@ -75,6 +78,28 @@ class Composed:
         )
         said: str = ended.stdout
         assert ended.returncode == 0, said
+        return said
+
+    def paste(self, script: str) -> str:
+        """
+        What a script prints, in a shell with the functions of the runbook; podman-compose is given
+        this test's options. Raises AssertionError with the output when it fails.
+        """
+        command = [str(Path(sys.executable).parent / "podman-compose")]
+        command += ["--file=compose.yaml", "--file=override.yaml", f"--project-name={NAME}"]
+        words = shlex.join([*command, f"--podman-build-args={BUILD}"])
+        pasted = functions(self.folder, "compose")
+        assert pasted.count("docker compose") == 1
+        ended = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", pasted.replace("docker compose", words) + script],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        said: str = ended.stdout
+        assert ended.returncode == 0, script + said
         return said
 
     def up(self, variables: Mapping[str, str], **keys: Any) -> None:
@@ -264,3 +289,57 @@ def test_compose_has_a_database(with_database: Composed) -> None:
     assert '"outcome":"success"' in backed_up
     assert '"rows":1' in found
     assert (kept.status, kept.json) == (200, written.json)
+
+
+@pytest.mark.promise("P2")
+@pytest.mark.timeout(1200)
+@pytest.mark.usefixtures("postgres")
+def test_functions_of_the_runbook(with_database: Composed) -> None:
+    """
+    What the runbook has one paste works as it stands: it asks each process type, reads its log and
+    its stacks, scales the worker, restores a backup into a new database, and rolls back a deploy
+    whose web does not start.
+    """
+    composed = with_database
+    git = "git -c user.name=t -c user.email=t@example.com"
+    composed.paste(f"git init -q && {git} add -A . && {git} commit -qm one")
+    earlier = composed.paste("git rev-parse HEAD").strip()
+    composed.up(SHORT)
+    composed.wait(composed.is_ready, seconds=RESOLVER_SECONDS)
+    composed.paste("role=worker; for _ in 1 2 3; do ready && break; done")
+    composed.post_json("/v1/notes", {"text": "Five weeks."})
+
+    web = composed.paste("svc status")
+    worker = composed.paste("role=worker; svc status")
+    composed.paste("stacks")
+    composed.wait(lambda: '"event":"stacks"' in composed.paste("logs"), seconds=30)
+    composed.paste("role=worker; scale 2")
+    workers = composed.podman("ps", "--quiet", f"--filter=name={NAME}_worker").stdout.split()
+    backed_up = composed.paste("role=job; svc job backup")
+    looked = composed.paste("role=job; svc job restore")
+    path = re.search(r"APP_BACKUP_RESTORE=(/backups/[\w.-]+\.zip)", looked)
+    assert path, looked
+    composed.paste("dc stop web worker")
+    sql = 'CREATE DATABASE "order-desk-restored" OWNER "order-desk"'
+    composed.paste(f"dc exec -T database psql -U postgres -c '{sql}'")
+    file = composed.folder / "compose.yaml"
+    text = file.read_text()
+    file.write_text(text.replace(":5432/order-desk\n", ":5432/order-desk-restored\n"))
+    restored = composed.paste(f"role=job restore={path[1]}; svc migrate up; svc job restore")
+    file.write_text(text)
+    root = composed.folder / "src" / "order_desk" / "web.py"
+    root.write_text(root.read_text() + '\n\nraise RuntimeError("a bad deploy")\n')
+    composed.paste(f"{git} commit -q -a -m two; dc build; dc up -d --no-deps --force-recreate web")
+    composed.wait(lambda: "a bad deploy" in composed.paste("logs"), seconds=60)
+    back = composed.paste(f"for _ in 1 2 3; do back {earlier} && break; done")
+    composed.wait(composed.is_ready, seconds=60)
+
+    assert "process_type=web" in web
+    assert "process_type=worker" in worker
+    assert len(workers) == 2
+    assert '"outcome":"success"' in backed_up
+    assert '"is_dry_run":false' in restored
+    assert '"outcome":"success"' in restored
+    # buildah 1.28 takes the layer of the revision from its cache, whatever the argument says.
+    assert "build_info" in back
+    assert composed.paste("git rev-parse HEAD").strip() == earlier

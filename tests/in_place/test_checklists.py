@@ -721,7 +721,7 @@ def test_our_checklists(tmp_path: Path, declaration: Declaration, owner: str) ->
     folder.mkdir(parents=True)
     for path in sorted((TEMPLATE / "ops/checklists").iterdir()):
         (folder / path.name.removesuffix(".jinja")).write_text(
-            rendered(f"ops/checklists/{path.name}", owner=owner)
+            rendered(f"ops/checklists/{path.name}", owner=owner, processes=["web"])
         )
     lists = checklist.read_all(tmp_path)
 

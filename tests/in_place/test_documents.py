@@ -12,6 +12,8 @@ from demo_service.chassis.exits import Exit
 from demo_service.chassis.rules import RENAMED, variable
 from demo_service.chassis.settings import Settings
 from harness import PACKAGE, ROOT, TEMPLATE, WITH_DATABASE, WITHOUT_DATABASE, modules
+from ops.tools.report import CHECK_SECONDS
+from test_chassis import CHASSIS, CHASSIS_LINES, CHOSEN, code_lines
 
 CODE = "\n".join(path.read_text() for path in modules())
 DOCS = ROOT / "docs"
@@ -29,6 +31,79 @@ def test_promises_are_current() -> None:
     )
 
     assert ended.returncode == 0, ended.stderr
+
+
+# A promise with two conditions has a test for each of them.
+CONDITIONS = {
+    "D1": {"test_session", "test_everything_is_named"},
+    "E3": {"test_fuzz", "test_fuzz_frozen"},
+    "J1": {"test_job.py", "test_job_database.py"},
+    "L5": {"test_crash_only", "test_without_a_database"},
+    "L9": {"test_stacks_on_request", "test_debug_on_request", "test_status"},
+    "P2": {"test_command", "test_every_alert_has_a_section", "test_bad_deploy"},
+    "T3": {"test_large_bodies", "test_large_heads"},
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_promises_are_proved_under_each_condition(name: str) -> None:
+    """
+    No condition of a promise rests on the test of another one.
+    """
+    page = (DOCS / "promises.md").read_text()
+    (row,) = re.findall(rf"^\| {name} \| .*$", page, re.MULTILINE)
+
+    assert CONDITIONS[name] <= {*re.findall(r"\w+\.py|(?<=::)\w+", row)}
+
+
+def test_numbers_of_lines_are_those_of_the_code() -> None:
+    """
+    The README has the sums of the code lines; the decision is within a tenth of each group.
+    """
+    readme = (ROOT / "README.md").read_text()
+    page = (DOCS / "decisions" / "chassis.md").read_text()
+    chosen = sum(CHOSEN.values())
+    rows = re.findall(r"^\| ([\d,]+) \| ((?:`\w+\.py`(?:, )?)+) \|", page, re.MULTILINE)
+
+    assert f"it has {CHASSIS_LINES:,} lines" in readme
+    assert f"{CHASSIS_LINES + chosen:,} with every option" in readme
+    assert f"{CHASSIS_LINES:,} lines" in page
+    assert f"{chosen:,} lines for everything" in page
+    assert len(rows) == 11
+    for number, names in rows:
+        counted = sum(code_lines(CHASSIS / name) for name in re.findall(r"\w+\.py", names))
+        assert abs(int(number.replace(",", "")) - counted) <= counted / 10, names
+
+
+def test_numbers_of_checks_are_those_of_the_code() -> None:
+    """
+    How long all checks of the checklists may take.
+    """
+    told = f"{CHECK_SECONDS:g} seconds"
+
+    assert told in (DOCS / "how-to" / "checklists.md").read_text()
+    assert told in (DOCS / "decisions" / "checklists.md").read_text()
+
+
+def test_numbers_of_costs_are_those_measured() -> None:
+    """
+    What the README says that it costs is what was measured, what is worse included.
+    """
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text()
+    get, post = (
+        re.findall(rf"^\| C: generated service \| {method} \| ([\d.]+) ", results, re.MULTILINE)[0]
+        for method in ("GET", "POST")
+    )
+    (start,) = re.findall(
+        r"^\| process start to first 200, wall time \| ([\d.]+)", results, re.MULTILINE
+    )
+    (memory,) = re.findall(r"^\| idle memory, PSS \| ([\d.]+)", results, re.MULTILINE)
+    readme = (ROOT / "README.md").read_text()
+
+    assert f"{get} (GET) and {post} (POST)" in readme
+    assert f"{start} times as long" in readme
+    assert f"{memory} times the memory" in readme
+    assert f"{get} (GET) and {post} (POST)" in (DOCS / "how-to" / "requests.md").read_text()
 
 
 def test_every_event_is_documented() -> None:

@@ -4,15 +4,50 @@ Runbooks: whatever a log, a problem, an alert or an exit code says leads to a se
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from demo_service.chassis.exits import Exit
 from demo_service.chassis.request import STATUSES
 from harness import PACKAGE, ROOT, TEMPLATE, modules
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 FOLDER = TEMPLATE / "ops" / "runbooks"
-TEXTS = {path.name: path.read_text() for path in sorted(FOLDER.glob("*.md"))}
 REFERENCE = ROOT / "docs" / "reference"
+EVERYTHING: dict[str, Any] = {
+    "service_name": "order-desk",
+    "processes": ["web", "worker", "job"],
+    "database": "postgresql",
+    "deploy": ["compose", "kubernetes", "systemd", "nomad"],
+    "job_name": "backup",
+}
+# Services whose runbooks say something else.
+OTHERS: list[dict[str, Any]] = [
+    {"processes": ["web"], "database": "none", "deploy": ["compose"], "job_name": "sweep"},
+    {"processes": ["job"], "deploy": ["kubernetes"]},
+    {"processes": ["web", "worker"], "deploy": []},
+]
+
+
+def rendered(**answers: Any) -> dict[str, str]:
+    """
+    The runbooks of a service with everything, or with other answers, as copier renders them.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(ROOT),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701  # Markdown
+    )
+    return {
+        path.name.removesuffix(".jinja"): environment.from_string(path.read_text()).render(
+            **EVERYTHING | answers
+        )
+        for path in sorted(FOLDER.glob("*.md*"))
+    }
+
+
+TEXTS = rendered()
 
 
 def slug(heading: str) -> str:
@@ -92,27 +127,74 @@ def test_every_alert_has_a_section() -> None:
         assert {name.lower() for name in alerts} <= {*ANCHORS[page]}
 
 
-@pytest.mark.parametrize("name", TEXTS)
-def test_links_and_tables_resolve(name: str) -> None:
+@pytest.mark.parametrize("answers", [{}, *OTHERS], ids=repr)
+def test_links_and_tables_resolve(answers: dict[str, Any]) -> None:
     """
-    Every link leads to a section, and no two sections have the same anchor.
+    Every link leads to a section, and no two sections of a file have the same anchor.
     """
-    assert len(ANCHORS[name]) == len({*ANCHORS[name]})
-    for page, anchor in re.findall(r"\]\(([\w.]*)#([^)]+)\)", TEXTS[name]):
-        assert anchor in ANCHORS[page or name]
+    texts = rendered(**answers)
+    kept = {
+        name: text
+        for name, text in texts.items()
+        if name.removesuffix(".md") in {*(EVERYTHING | answers)["processes"]}
+        or (name == "database.md" and (EVERYTHING | answers)["database"] != "none")
+        or (name == "process.md" and (EVERYTHING | answers)["processes"] != ["job"])
+    }
+    anchors = {
+        name: [*map(slug, re.findall(r"^#+ (.*)$", _prose(text), re.MULTILINE))]
+        for name, text in kept.items()
+    }
+
+    for name, text in kept.items():
+        assert len(anchors[name]) == len({*anchors[name]})
+        for page, anchor in re.findall(r"\]\(([\w.]*)#([^)]+)\)", text):
+            assert anchor in anchors[page or name], f"{name}: {page}#{anchor}"
+
+
+def _prose(text: str) -> str:
+    """
+    Without the blocks of code, whose comments look like headings.
+    """
+    return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+
+
+SHARED = {"Before you start", "Signals and notes"}
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_sections_are_for_a_person_at_night(name: str) -> None:
     """
-    Symptom, look and do, in this order; what any section may say alone is in process.md.
+    A section begins with its symptom, in bold. Then it says where to look and what to do, in this
+    order, and since 0.4.0 how to see that it helped. It fits on a screen.
     """
-    shared = {"First look", "Roll back", "Scale", "Signals and notes"}
     for section in TEXTS[name].split("\n## ")[1:]:
-        if section.partition("\n")[0] not in shared:
-            found = re.findall(r"^\*\*(\w+)\.\*\*", section, re.MULTILINE)
-            assert found == ["Symptom", "Look", "Do"], section
-        assert len(section.splitlines()) <= 24
+        title, _, body = section.partition("\n")
+        if title in SHARED:
+            continue
+        steps = re.findall(r"^\*\*(?:\d\. )?(Symptom|Look|Do|Check)\.\*\*", body, re.MULTILINE)
+        assert steps in (["Look", "Do", "Check"], ["Symptom", "Look", "Do"]), section
+        assert body.strip().startswith("**"), section
+        assert len(section.splitlines()) <= (60 if title == "Restore" else 42), section
+
+
+@pytest.mark.parametrize("answers", [{}, *OTHERS], ids=repr)
+def test_no_command_can_hide_its_failure(answers: dict[str, Any]) -> None:
+    """
+    Nothing ends in `|| true`, and nothing assumes that one sits inside the process: commands use
+    the functions that "Before you start" defines.
+    """
+    for name, text in rendered(**answers).items():
+        assert "|| true" not in text, name
+        for script in blocks(text):
+            if "svc()" not in script:
+                assert not re.search(r"\$SERVICE|\$PID|\$LOG|\bcurl\b|127\.0\.0\.1", script), script
+
+
+def blocks(text: str) -> list[str]:
+    """
+    The blocks of shell in a page.
+    """
+    return re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -121,7 +203,7 @@ def test_commands_exist(name: str) -> None:
     Each command of the service that a runbook names is there.
     """
     code = (PACKAGE / "__main__.py").read_text()
-    for command in re.findall(r"\"\$SERVICE\" (\w+)", TEXTS[name]):
+    for command in re.findall(r"\bsvc ([a-z]\w*)", TEXTS[name]):
         assert f'("{command}"' in code
 
 
@@ -133,3 +215,16 @@ def test_seeds_of_a_part() -> None:
 
     assert [*TEXTS] == ["database.md", "job.md", "process.md", "web.md", "worker.md"]
     assert all(f"/ops/runbooks/{Path(name).name}" in text for name in TEXTS)
+
+
+def test_platforms_of_the_how_to() -> None:
+    """
+    The how-to has the block of each platform, as a service with everything gets it.
+    """
+    page = (ROOT / "docs" / "how-to" / "runbooks.md").read_text()
+    shown = blocks(page.partition("## Platforms")[2])
+
+    assert shown == [
+        *(script for script in blocks(TEXTS["process.md"]) if "svc()" in script),
+        *(script for script in blocks(rendered(deploy=[])["process.md"]) if "svc()" in script),
+    ]

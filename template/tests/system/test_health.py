@@ -34,6 +34,7 @@ def test_metrics(service: Any) -> None:
     assert "process_resident_memory_bytes" in text
 
 
+@pytest.mark.promise("L9")
 def test_status(start: Any, run: Any) -> None:
     """
     `status` shows the running process, and exits 69 when nobody answers.

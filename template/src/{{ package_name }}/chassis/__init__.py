@@ -1,7 +1,7 @@
 """
 The chassis: running gear below the service, owned by the template.
 
-`copier update` brings its next version. Don't edit it: what you change here stays where an update
-does not touch it, conflicts where it does, and nobody is told.
+`copier update` brings its next version. If you edit it, `.ci/run check` warns and names the file,
+and an update that changes the same lines conflicts.
 It imports nothing outside itself, so it can move into a library as it is.
 """
