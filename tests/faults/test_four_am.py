@@ -70,7 +70,8 @@ def test_walk(
 
     assert statuses <= {503, 504}
     assert "kind=unavailable" in told
-    assert problem["reason"] == json.loads(found.splitlines()[-1])["reason"] == "unavailable"
-    assert "reason" in outage
+    line = json.loads(found.splitlines()[-1])
+    assert problem["reason"] == f"{line['reason']}: {line['dependency']}" == "unavailable: database"
+    assert (outage["host"], outage["port"]) == ("127.0.0.1", postgresql.port)
     assert "0001" in sh(migrations)
     assert "pass" in sh(connections)

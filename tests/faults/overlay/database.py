@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import Request
 
 from .chassis.fastapi import Router
+from .chassis.limits import Limits
 from .chassis.problem import Unavailable
 
 __all__ = ["router"]
@@ -100,6 +101,18 @@ async def forget(request: Request) -> dict[str, bool]:
     async with _database(request).connection() as connection:
         await connection.execute("SET statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_lock(1)")
+    return {}
+
+
+@router.get("/brief")
+@Limits(deadline_seconds=0.5)
+async def brief(request: Request, seconds: float, idle: float = 0) -> dict[str, bool]:
+    """
+    A statement, and then nothing of the database's, within a deadline of its own.
+    """
+    async with _database(request).connection() as connection:
+        await connection.execute("SELECT pg_sleep($1)", seconds)
+    await asyncio.sleep(idle)
     return {}
 
 

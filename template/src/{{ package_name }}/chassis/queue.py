@@ -70,7 +70,7 @@ class Message(Generic[P]):
         Raises `Unavailable` when another worker has the message; let it roll the transaction back.
         """
         if await connection.execute(DONE, self.id, self.lease) == "DELETE 0":
-            raise Unavailable(f"message {self.id} is another worker's by now")
+            raise Unavailable(f"another worker has message {self.id}", dependency="queue")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ from .database import Database, open_database
 from .deadline import DEADLINE
 from .health import Check
 from .life import Compose, Parts, Running, live
+from .limits import CURRENT, Current
 from .logs import get_logger
 from .problem import Unavailable
 from .process import Process
@@ -123,8 +124,9 @@ def run(compose: Compose, process: Process) -> None:
     async def composed(settings: Any) -> AsyncIterator[_Wired]:
         async with open_database(own) as database, compose(settings) as worker:
             consumer = _Consumer(worker.handlers, process, database)
+            queue = Check(name="queue", probe=consumer.ping, place=database.place)
             yield _Wired(
-                checks=[*worker.checks, Check(name="queue", probe=consumer.ping)],
+                checks=[*worker.checks, queue],
                 tasks={**worker.tasks, "backlog": partial(watch, database, worker.handlers, own)},
                 threads={**worker.threads, "beat": consumer.beat},
                 consumer=consumer,
@@ -214,7 +216,7 @@ class _Consumer:
                             stall = self._settings.message_stall_seconds
                             await connection.execute(BEAT, ids, leases, stall)
                 except EXPECTED as error:
-                    _tell(error)
+                    _tell(error, database)
                     pause = PAUSE_SECONDS
                 await asyncio.sleep(pause)
 
@@ -233,7 +235,7 @@ class _Consumer:
                     FETCH, uuid4(), stall, names, room, int(not is_suspicious)
                 )
         except EXPECTED as error:
-            _tell(error)
+            _tell(error, self._database)
             return None
         return list(rows)
 
@@ -277,6 +279,7 @@ class _Consumer:
             context["trace_id"] = parent[3:35]
         bind_contextvars(**context)
         TRACEPARENT.set(parent)
+        CURRENT.set(current := Current())
 
         reason, error = "killed", None
         if row["failures"] <= self._settings.message_attempts:
@@ -296,6 +299,7 @@ class _Consumer:
             "age_ms": round(row["age"] * 1000),
         }
         fields |= {"reason": reason} if reason else {}
+        fields |= {"dependency": current.dependency} if current.dependency else {}
         self._process.logs.line("message", "warning" if reason else "info", context | fields)
 
     async def _run(self, message: Message[Any], payload: str) -> tuple[str, BaseException | None]:
@@ -303,6 +307,7 @@ class _Consumer:
         Run the handler to its end or deadline; why it failed, if it did, and with which exception.
         """
         handler, limit = self._handlers[message.name], self._settings.message_deadline_seconds
+        current = CURRENT.get()
 
         async def work() -> None:
             DEADLINE.set(time.monotonic() + limit)
@@ -321,6 +326,7 @@ class _Consumer:
         is_over = over.done()
         over.cancel()
         if not task.done():
+            current.dependency = "".join(current.uses[:1])
             task.cancel()
             await asyncio.wait({task}, timeout=CANCEL_SECONDS)
             if not task.done():
@@ -329,6 +335,7 @@ class _Consumer:
                 _ = task.cancelled() or task.exception()
             return ("grace", None) if is_over else ("deadline", TimeoutError(f"after {limit:g} s"))
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        current.dependency = error.dependency if isinstance(error, Unavailable) else ""
         reason = "unavailable" if isinstance(error, Unavailable) else "bug"
         return reason if error else "", error
 
@@ -339,14 +346,10 @@ class _Consumer:
         left = self._process.abandoned
         self._abandoned.add(task)
         left.add(task)
-
-        def forget(task: "asyncio.Task[None]") -> None:
-            self._abandoned.discard(task)
-            left.discard(task)
-            # Nobody asks for its result any more.
-            _ = task.cancelled() or task.exception()
-
-        task.add_done_callback(forget)
+        task.add_done_callback(self._abandoned.discard)
+        task.add_done_callback(left.discard)
+        # Retrieve the result: nobody else asks for it any more.
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     def _verdict(
         self, row: "asyncpg.Record", reason: str, error: BaseException | None
@@ -385,7 +388,7 @@ class _Consumer:
                 async with self._database.connection() as connection:
                     await connection.execute(sql, message.id, message.lease, *arguments)
             except EXPECTED as error:
-                _tell(error)
+                _tell(error, self._database)
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
                 return True
@@ -407,7 +410,8 @@ class _Consumer:
             self._process.tell(error, event="message_dead", kind=kind)
 
 
-def _tell(error: Exception) -> None:
+def _tell(error: Exception, database: Database) -> None:
+    # The database itself has logged what is `Unavailable`.
     if not isinstance(error, Unavailable):
-        # That one was told where it came from.
-        log.warning("queue_unavailable", reason=type(error).__name__, cause=str(error))
+        told = {"reason": type(error).__name__, "cause": str(error)}
+        log.warning("queue_unavailable", **told, **database.place)
