@@ -23,7 +23,7 @@ EXITS = """\
 exit status:
   0   nothing failed and nothing is open, or spec.tier in ops/service.yaml is not
       named yet and nothing failed
-  1   a check failed or could not look, a signature or a waiver has ended
+  1   a check failed, could not look or was slow; a signature or a waiver has ended
   2   only what humans do is open
   64  wrong usage, such as an unknown checklist
   78  a checklist or ops/service.yaml is wrong: file, line and what to do

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import certifi
 import pytest
@@ -111,6 +112,39 @@ def check_log(service: Any) -> None:
     assert len(told) <= 2, told
     assert [line for line in service.lines() if line["level"] in {"error", "critical"}] == []
     assert "Traceback" not in service.stdout.read_text() + service.stderr.read_text()
+
+
+@pytest.mark.promise("C2", "M10")
+def test_outage_names_the_database(serve: Start, postgresql: PostgreSQL) -> None:
+    """
+    The answer and its line name the database, the log says where it is, and nobody says the
+    password; other answers name nothing, and the metric has no more labels than before.
+    """
+    service = serve(postgresql)
+    path = "/faults/database/brief?seconds"
+    late, idle = service.get(f"{path}=3"), service.get(f"{path}=0&idle=3")
+    other = service.get("/faults/database/wrong/unavailable")
+    postgresql.freeze()
+
+    away = service.get("/v1/notes")
+    told = service.wait_for("database_unavailable")
+    changed = service.wait_for("check_changed", check="database", is_up=False)
+
+    reasons = [answer.json["reason"] for answer in (late, idle, other, away)]
+    assert reasons == ["deadline: database", "deadline", "unavailable", "unavailable: database"]
+    lines = service.events("request")
+    assert [line["reason"].partition(":")[0] for line in lines] == [
+        line["reason"] for line in lines
+    ]
+    assert [line.get("dependency") for line in lines] == ["database", None, None, "database"]
+    where = {"host": "127.0.0.1", "port": postgresql.port, "database": "app"}
+    assert where.items() <= told.items()
+    assert where.items() <= changed.items()
+    metrics = service.get("/metrics", admin=True).body.decode()
+    kinds = {*re.findall(r'app_errors_total{kind="([^"]+)"}', metrics)}
+    assert kinds == {"deadline", "unavailable"}
+    password = urlsplit(postgresql.url).password or ""
+    assert password not in service.stdout.read_text() + metrics
 
 
 @pytest.mark.promise("T1", "H1", "H2", "D2", "M4")

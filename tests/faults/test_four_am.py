@@ -56,8 +56,9 @@ def test_walk(start: Callable[..., Any], project: Path, postgresql: PostgreSQL) 
     assert "kind=unavailable" in told
     assert re.search(r"check_up +0 check=database", told)
     assert found["request_id"] in ids
-    assert found["reason"] == "unavailable"
-    assert "reason" in outage
+    assert {one.json["reason"] for one in answers} == {"unavailable: database"}
+    assert (found["reason"], found["dependency"]) == ("unavailable", "database")
+    assert (outage["host"], outage["port"]) == ("127.0.0.1", postgresql.port)
     assert re.search(r"check_up +1 check=database", waited)
     assert "0001" in sh(migrations)
     assert "pass" in sh(connections)

@@ -118,7 +118,8 @@ def test_no_database(job: Run, postgresql: PostgreSQL, fault: str) -> None:
     line = ended(service)
 
     assert (line["outcome"], line["exit_code"]) == ("unavailable", 69)
-    assert line["cause"]
+    assert line["dependency"] == "database"
+    assert f"127.0.0.1:{postgresql.port}/" in line["cause"]
     assert line["action"]
     assert line["duration_ms"] < 5000
     told = {event["event"] for event in service.lines()}

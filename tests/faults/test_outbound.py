@@ -271,7 +271,7 @@ def test_swallowed_cancellation(start: Start, peer: Callable[..., Peer]) -> None
 
     assert end["unavailable"] == 504
     assert end["seconds"] < 0.9
-    assert full["cause"] == "too many calls wait for it"
+    assert full["cause"] == "peer: too many calls wait for it"
     wait_until(lambda: metric(service, "app_outbound_in_flight") == 0)
     assert service.events("stray_error") == []
 
@@ -492,7 +492,7 @@ def test_bulkhead(start: Start, ask: Ask, peer: Callable[..., Peer]) -> None:
     refused = call(service, frozen, "frozen", times=20)
 
     assert metric(service, "app_outbound_in_flight", dependency="frozen") == 8
-    assert {end["cause"] for end in refused} == {"too many calls wait for it"}
+    assert {end["cause"] for end in refused} == {"frozen: too many calls wait for it"}
     assert max(end["seconds"] for end in refused) < 0.5
     # A pause of this machine of 50 ms is no fault of the service.
     assert during <= max(2 * before, 0.05)
@@ -515,3 +515,23 @@ def test_quiet(start: Start, peer: Callable[..., Peer]) -> None:
     said = [line for line in service.lines() if "request_id" in line and line["event"] != "request"]
     assert [line["event"] for line in said] == ["outbound_failed"]
     assert (said[0]["dependency"], said[0]["outcome"]) == ("bad", "status")
+    assert (said[0]["host"], said[0]["port"]) == ("127.0.0.1", bad.port)
+
+
+@pytest.mark.promise("M10")
+def test_names(start: Start, peer: Callable[..., Peer]) -> None:
+    """
+    An answer that failed for a dependency names it, also when two are asked and one of them hangs.
+    """
+    good, bad = peer(answering(lambda *_: OK)), peer(saying("503 Service Unavailable"))
+    frozen = peer(hang)
+    service = start(**LIMITS)
+
+    def ask(*peers: Peer) -> Any:
+        ports = "&".join(f"ports={peer.port}" for peer in peers)
+        answer = service.get(f"/outbound/both?{ports}")
+        line = service.wait_for("request", request_id=answer.headers["x-request-id"])
+        return answer.status, answer.json["reason"], line["reason"], line["dependency"]
+
+    assert ask(good, bad) == (503, f"unavailable: {bad.port}", "unavailable", str(bad.port))
+    assert ask(frozen, good) == (504, f"deadline: {frozen.port}", "deadline", str(frozen.port))

@@ -240,6 +240,22 @@ def test_once(queue: Queue) -> None:
     assert len(queue.rows("lease IS NOT NULL")) == 1
 
 
+@pytest.mark.promise("M10")
+def test_message_names_what_it_waited_for(queue: Queue) -> None:
+    """
+    The line of a message says which dependency did not answer, also after a deadline; what waits
+    for nothing, and a message after it, name none.
+    """
+    limits = {"database_statement_seconds": 2, "message_stall_seconds": 9}
+    numbers = [queue.put(unavailable=9), queue.put(hold=1.5), queue.put(sleep=9), queue.put()]
+    worker = queue.worker(message_deadline_seconds=0.5, **limits)
+
+    lines = [worker.wait_for("message", message_id=number) for number in numbers]
+
+    assert [line.get("reason") for line in lines] == ["unavailable", "deadline", "deadline", None]
+    assert [line.get("dependency") for line in lines] == ["peer", "database", None, None]
+
+
 @pytest.mark.promise("J6")
 def test_drain(queue: Queue) -> None:
     """
@@ -559,7 +575,9 @@ def test_queue_without_schema(postgresql: PostgreSQL, start: Start) -> None:
     """
     settings = {"database_url": postgresql.url, **QUICK}
     worker = start("worker", ready=False, **settings)
-    worker.wait_for("queue_unavailable")
+    told = worker.wait_for("queue_unavailable")
+    where = {"host": "127.0.0.1", "port": postgresql.port, "database": "app"}
+    assert where.items() <= told.items()
     assert worker.get("/livez", admin=True).status == 200
     assert worker.get("/readyz", admin=True).status == 503
 

@@ -23,7 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ops.tools import checklist, report
 from ops.tools.checks import CHECKS
 from ops.tools.declaration import Declaration, Malformed, read
-from ops.tools.finding import Finding, Result, fails, not_yet, passes, unknown
+from ops.tools.finding import Finding, Result, fails, not_yet, nothing, passes, unknown
 from ops.tools.project import Project
 
 TODAY = datetime.now(UTC).date()
@@ -68,6 +68,8 @@ FINDINGS: dict[str, Finding] = {
     "later": not_yet("nobody knows", next="wait"),
     "bad": fails("0 of 1", next="mend it"),
     "dark": unknown("no light", next="switch it on"),
+    "slow": Finding(result=Result.SLOW, evidence="still at it", next="run it again"),
+    "empty": nothing("0 of 0"),
 }
 Run = Callable[..., tuple[int, str, str]]
 
@@ -192,7 +194,7 @@ def test_shape_of_json(run: Run) -> None:
     for item in items:
         assert list(item) == ["id", "checklist", "check", "result", "evidence", "next"]
         assert item["evidence"]
-        assert item["next"] or item["result"] in {"pass", "skip"}
+        assert item["next"] or item["result"] in {"pass", "skip", "does not apply"}
     assert [item["check"] for item in items[:2]] == ["good", "later"]
     # Of a list that is named, what is walked each time is shown, too.
     assert items[-1]["id"] == "walk"
@@ -208,7 +210,7 @@ def test_table_fits(run: Run, root: Path) -> None:
     code, out, _ = run("run", "things")
 
     assert code == 0
-    assert "\n[ ]      walk: Walk.\n" in out
+    assert "\n[ ]            walk: Walk.\n" in out
     assert max(map(len, out.splitlines())) <= 80
     assert "\x1b" not in out
 
@@ -575,7 +577,7 @@ def test_help_says_the_exit_codes(run: Run) -> None:
 @pytest.mark.promise("P1")
 def test_checks_that_hang_or_break(root: Path) -> None:
     """
-    They are unknown with a reason, and hold up nobody.
+    One that hangs is slow and one that breaks unknown, each with a reason, and both hold up nobody.
     """
     forever = threading.Event()
 
@@ -586,25 +588,34 @@ def test_checks_that_hang_or_break(root: Path) -> None:
     def breaks(_: Project) -> Finding:
         raise ZeroDivisionError("by nothing\x1b[2J")
 
+    def waits(_: Project) -> Finding:
+        subprocess.run(["sleep", "60"], check=True, timeout=0.01)
+        return passes("never")
+
     def lacks(_: Project) -> Finding:
         subprocess.run(["no-such-program"], check=True)
         return passes("never")
 
+    def good(_: Project) -> Finding:
+        return passes("1")
+
     begun = time.monotonic()
     found = report.look(
         Project(root),
-        {"hangs": hangs, "breaks": breaks, "lacks": lacks, "good": lambda _: passes("1")},
-        seconds=0.3,
+        {"hangs": hangs, "breaks": breaks, "waits": waits, "lacks": lacks, "good": good},
+        seconds=2,
     )
 
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 30
     assert {name: each.result for name, each in found.items()} == {
-        "hangs": Result.UNKNOWN,
+        "hangs": Result.SLOW,
         "breaks": Result.UNKNOWN,
+        "waits": Result.SLOW,
         "lacks": Result.UNKNOWN,
         "good": Result.PASS,
     }
-    assert "took longer than 0.3 s" in found["hangs"].evidence
+    assert found["hangs"].evidence == "did not end within 2 s"
+    assert re.fullmatch(r"`sleep 60` took longer than [\d.]+ s", found["waits"].evidence)
     assert found["lacks"].evidence == "no-such-program is not there"
     assert "ZeroDivisionError: by nothing" in found["breaks"].evidence
     forever.set()
@@ -632,15 +643,38 @@ def test_no_password_is_told(run: Run, root: Path, password: str) -> None:
     assert "ter2" not in said + "".join(str(each) for each in found.values())
 
 
-@pytest.mark.parametrize(("tier", "code"), [("<A, B or C>", 0), ("C", 1)])
-def test_unknown_is_red_once_declared(run: Run, root: Path, tier: str, code: int) -> None:
+@pytest.mark.promise("P1")
+@pytest.mark.parametrize(
+    ("check", "tier", "code", "word"),
+    [
+        ("dark", "<A, B or C>", 0, "unknown"),
+        ("dark", "C", 1, "unknown"),
+        ("slow", "<A, B or C>", 0, "slow"),
+        ("slow", "C", 1, "slow"),
+        ("empty", "<A, B or C>", 0, "does not apply"),
+        ("empty", "C", 0, "does not apply"),
+    ],
+)
+def test_results_that_are_neither(  # noqa: PLR0917
+    run: Run, root: Path, check: str, tier: str, code: int, word: str
+) -> None:
     """
-    A check that can't look is no reason to be red on day one, and later it is.
+    A check that could not look, or was slow, is red once the tier is declared; one that has nothing
+    to look at is never red, and does not count as passed.
     """
     edit(root / "ops/service.yaml", "<A, B or C>", tier)
-    (root / "ops/checklists/things.md").write_text("# T\n\n- `x`: It. *Check: `dark`.*\n")
+    text = f"# T\n\n- `x`: It. *Check: `{check}`.*\n- `y`: It. *Check: `good`.*\n"
+    (root / "ops/checklists/things.md").write_text(text)
 
-    assert run("run")[0] == code
+    ended, out, _ = run("run")
+    items = json.loads(run("run", "--json")[1])
+
+    assert ended == code
+    assert re.search(rf"^{word} +x: {FINDINGS[check].evidence}$", out, re.MULTILINE)
+    counts = dict.fromkeys(Result, 0) | {Result.PASS: 1, Result(word): 1}
+    assert "\n" + ", ".join(f"{count} {each}" for each, count in counts.items()) in out
+    assert ("look at" in out) == (check != "empty")
+    assert [item["result"] for item in items] == [word, "pass"]
 
 
 def rendered(source: str, **answers: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from demo_service.chassis.environment import ConfigurationError, load
 from demo_service.chassis.rules import RENAMED, RULES, Rule, variable
-from demo_service.chassis.settings import Settings, expected
+from demo_service.chassis.settings import Settings, expected, hide, place_of
 from pydantic import BaseModel, Field, Secret, SecretStr
 
 NAMES = [variable(name) for name in Settings.model_fields]
@@ -244,6 +244,60 @@ def test_no_secret_in_faults(environment: pytest.MonkeyPatch, value: str) -> Non
 
     assert {"APP_TOKEN", "APP_NUMBER", "APP_OPTIONAL", "APP_LOGINS"} <= found.keys()
     assert "canary" not in str(found)
+
+
+PLACES = [
+    ("postgresql://user:canary@db.internal:6432/orders", "db.internal:6432/orders"),
+    ("postgresql://user:canary@db.internal/orders?sslmode=require", "db.internal:5432/orders"),
+    ("postgres://user:%40canary%2F@db.internal/orders%20old", "db.internal:5432/orders old"),
+    ("postgresql://user@db.internal/orders?password=canary", "db.internal:5432/orders"),
+    ("postgresql://user:canary@[fd00::1]:6432/orders", "[fd00::1]:6432/orders"),
+    ("postgresql://user:canary@a:6432,b:6433/orders", "a:6432,b:6433/orders"),
+    ("postgresql://user:canary@/orders?host=/run/pg&port=6432", "/run/pg:6432/orders"),
+    ("postgresql://user:canary@%2Frun%2Fpg/orders", "/run/pg:5432/orders"),
+    ("postgresql://user:canary@canary.internal/orders", "canary.internal:5432/orders"),
+]
+
+
+@pytest.mark.promise("C2", "C6", "M10")
+@pytest.mark.parametrize(("url", "place"), PLACES, ids=[place for _, place in PLACES])
+def test_place_of_a_database(environment: pytest.MonkeyPatch, url: str, place: str) -> None:
+    """
+    Host, port and name of a database may be shown, its user, password and query may not.
+    """
+    environment.setenv("APP_DATABASE_URL", url)
+
+    assert faults() == {}
+    assert hide(url) == f"postgresql://**********@{place}"
+    assert "{host}:{port}/{database}".format_map(place_of(url)) == place
+    assert isinstance(place_of(url)["port"], int)
+
+
+@pytest.mark.promise("C2")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:47/11canary@db.internal",
+        "postgresql://user:4711/canary@db.internal",
+        "postgresql://user:canary/x@db.internal",
+        "postgresql://user:x@canary@db.internal/orders",
+        "postgresql://user:canary?x@db.internal/orders",
+        "postgresql://user:canary#x@db.internal/orders",
+        "https://canary/hook",
+        "canary",
+    ],
+)
+def test_what_is_no_place(environment: pytest.MonkeyPatch, url: str) -> None:
+    """
+    A URL in which the credentials have no clear end is refused and not quoted, and neither shown.
+    """
+    environment.setenv("APP_DATABASE_URL", url)
+
+    found = faults()
+
+    assert found.keys() == {"APP_DATABASE_URL"}
+    assert hide(url) == "**********"
+    assert not re.search("canary|4711", str(found))
 
 
 def test_lists_are_json(environment: pytest.MonkeyPatch) -> None:

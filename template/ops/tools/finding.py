@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Finding", "Result", "fails", "hide", "judge", "not_yet", "passes", "unknown"]
+__all__ = ["Finding", "Result", "fails", "hide", "judge", "not_yet", "nothing", "passes", "unknown"]
 
 
 class Result(StrEnum):
@@ -20,8 +20,12 @@ class Result(StrEnum):
     NOT_YET = "not yet"
     # Does not count here: another tier's, or waived.
     SKIP = "skip"
+    # There is nothing to look at, such as a service without a job.
+    NOTHING = "does not apply"
     # Could not be looked at, such as a server that does not answer.
     UNKNOWN = "unknown"
+    # Did not end within its limit, as on a busy machine.
+    SLOW = "slow"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +51,22 @@ def not_yet(evidence: str, *, next: str) -> Finding:  # noqa: A002  # as above
     return Finding(result=Result.NOT_YET, evidence=evidence, next=next)
 
 
+def nothing(evidence: str) -> Finding:
+    return Finding(result=Result.NOTHING, evidence=evidence)
+
+
 def unknown(evidence: str, *, next: str) -> Finding:  # noqa: A002  # as above
     return Finding(result=Result.UNKNOWN, evidence=evidence, next=next)
 
 
-def judge(faults: list[str], evidence: str, *, next: str) -> Finding:  # noqa: A002  # as above
+def judge(faults: list[str], evidence: str, *, next: str, looked: object = True) -> Finding:  # noqa: A002  # as above
     """
-    Passes without *faults*, which are as many sentences.
+    Passes without *faults*, which are as many sentences; but if *looked* is 0 or empty, the check
+    does not apply.
     """
-    return fails("; ".join([*faults, evidence]), next=next) if faults else passes(evidence)
+    if faults:
+        return fails("; ".join([*faults, evidence]), next=next)
+    return passes(evidence) if looked else nothing(f"nothing to look at: {evidence}")
 
 
 def hide(text: str) -> str:

@@ -8,18 +8,20 @@ import re
 import subprocess
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from ops.tools.declaration import PATH, Declaration, read
 
-__all__ = ["COMMAND_SECONDS", "Project", "problems"]
+__all__ = ["Project", "problems"]
 
-# A check never waits longer for a command of the service.
-COMMAND_SECONDS = 7.0
+# A check never waits longer for a command of the service. This is no measure of the service: on a
+# busy machine a command that takes one second may take ten times as long.
+COMMAND_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Project:
     """
 
     root: Path
+    # Checks run at once: the first that needs the settings asks for them, the others wait for it.
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @cached_property
     def now(self) -> datetime:
@@ -89,7 +93,8 @@ class Project:
         What is in force here; a database that nobody named is assumed. Empty where *problems* has
         an entry.
         """
-        lines = self._shown.stdout.splitlines()
+        with self._lock:
+            lines = self._shown.stdout.splitlines()
         pairs = (line.partition("  # ")[0].partition("=") for line in lines if "  # " in line)
         return {name: text for name, _, text in pairs}
 
@@ -98,7 +103,8 @@ class Project:
         """
         What is wrong with the settings here, by variable.
         """
-        return problems(self._shown)
+        with self._lock:
+            return problems(self._shown)
 
     def texts(self, *patterns: str) -> dict[str, str]:
         """
@@ -125,25 +131,23 @@ class Project:
         """
         Asks nobody for a password; raises subprocess.TimeoutExpired.
         """
-        return subprocess.run(
-            ["git", *arguments],
-            cwd=self.root,
-            env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=COMMAND_SECONDS,
-        )
+        return self.call("git", *arguments, GIT_TERMINAL_PROMPT="0")
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """
         A command of the service, such as `config show`; raises subprocess.TimeoutExpired.
         """
+        return self.call(sys.executable, "-m", self.package, *arguments, **environment)
+
+    def call(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """
+        A command in the checkout, which reads no input; raises subprocess.TimeoutExpired.
+        """
         return subprocess.run(
-            [sys.executable, "-m", self.package, *arguments],
+            command,
             cwd=self.root,
             env=os.environ | environment,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,

@@ -20,8 +20,12 @@ from ops.tools.project import Project
 __all__ = ["CHECK_SECONDS", "Line", "as_json", "as_table", "exit_code", "look", "weigh"]
 
 # For all checks together: they run at once. Longer than a command of the service may take.
-CHECK_SECONDS = 8.0
+CHECK_SECONDS = 90.0
 _WIDTH = 80
+# The check did not see what it looks for.
+_DARK = {Result.UNKNOWN, Result.SLOW}
+# Of the first column, which holds the longest result and a blank.
+_FIRST = max(map(len, Result)) + 1
 _WALKED = "walked each time: "
 
 
@@ -43,7 +47,7 @@ def look(
     project: Project, checks: Mapping[str, Check], *, seconds: float = CHECK_SECONDS
 ) -> dict[str, Finding]:
     """
-    Every check at once; one that hangs or raises is unknown, and the others are not held up.
+    Every check at once. One that hangs is slow, and one that raises is unknown.
     """
     found: dict[str, Finding] = {}
     threads = {
@@ -57,7 +61,7 @@ def look(
         thread.join(max(0.0, deadline - time.monotonic()))
     # A copy: one that hangs may end yet.
     ended = dict(found)
-    late = unknown(f"took longer than {seconds:g} s", next="run it again; look what it waits for")
+    late = _slow(f"did not end within {seconds:g} s")
     return {name: ended.get(name, late) for name in checks}
 
 
@@ -87,7 +91,7 @@ def exit_code(lines: Iterable[Line], declaration: Declaration) -> int:
         return 1
     if declaration.tier is None:
         return 0
-    return 1 if Result.UNKNOWN in results else 2 if Result.NOT_YET in results else 0
+    return 1 if results & _DARK else 2 if Result.NOT_YET in results else 0
 
 
 def as_json(lines: Iterable[Line]) -> str:
@@ -106,15 +110,16 @@ def as_table(lines: list[Line], lists: Iterable[Checklist], declaration: Declara
         for line in ours:
             # A box to walk looks like one.
             word = "[ ]" if line.evidence.startswith(_WALKED) else line.result
-            rows += _wrap(f"{word:<8} {line.id}: {line.evidence.removeprefix(_WALKED)}")
-            rows += _wrap(f"{'':<8} next: {line.next}") if line.next else []
+            rows += _wrap(f"{word:<{_FIRST}}{line.id}: {line.evidence.removeprefix(_WALKED)}")
+            rows += _wrap(f"{'':<{_FIRST}}next: {line.next}") if line.next else []
     counts = Counter(line.result for line in lines)
     rows += ["", ", ".join(f"{counts[result]} {result}" for result in Result)]
-    bad = [line.id for line in lines if line.result in {Result.FAIL, Result.UNKNOWN}]
-    rows += _wrap(f"{'look at':<8} {', '.join(bad)}") if bad else []
+    bad = [line.id for line in lines if line.result in {Result.FAIL, *_DARK}]
+    rows += _wrap(f"{'look at':<{_FIRST}}{', '.join(bad)}") if bad else []
     if declaration.tier is None:
         where = declaration.where("tier")
-        rows += _wrap(f'{"":<8} no tier yet ({where}), so what is "not yet" is not red')
+        said = f'no tier is declared yet ({where}), so "not yet" is not a failure'
+        rows += _wrap(f"{'':<{_FIRST}}{said}")
     return "\n".join(rows[1:])
 
 
@@ -123,8 +128,7 @@ def _try(name: str, check: Check, project: Project, found: dict[str, Finding]) -
         finding = check(project)
     except subprocess.TimeoutExpired as error:
         command = error.cmd if isinstance(error.cmd, str) else " ".join(map(str, error.cmd))
-        said = f"`{command}` took longer than {error.timeout:g} s"
-        finding = unknown(said, next="run it by hand, and see what it waits for")
+        finding = _slow(f"`{command}` took longer than {error.timeout:g} s")
     except FileNotFoundError as error:
         # Of a program, such as git in an image without it.
         finding = unknown(f"{error.filename or error} is not there", next="install it")
@@ -175,6 +179,10 @@ def _human(item: Item, project: Project) -> Finding:
     return passes(f"signed by {item.signer} on {item.since}, until {item.until}")
 
 
+def _slow(evidence: str) -> Finding:
+    return Finding(result=Result.SLOW, evidence=evidence, next="run it again on a quieter machine")
+
+
 def _skip(evidence: str) -> Finding:
     return Finding(result=Result.SKIP, evidence=evidence)
 
@@ -182,7 +190,7 @@ def _skip(evidence: str) -> Finding:
 def _wrap(text: str) -> list[str]:
     # What others sent may hold anything, such as the codes that move a terminal's cursor.
     clean = "".join(c if c.isprintable() else " " for c in text)
-    head, rest = clean[:9], " ".join(clean[9:].split())
+    head, rest, blank = clean[:_FIRST], " ".join(clean[_FIRST:].split()), " " * _FIRST
     return textwrap.wrap(
-        rest, _WIDTH, initial_indent=head, subsequent_indent=" " * 9, break_on_hyphens=False
+        rest, _WIDTH, initial_indent=head, subsequent_indent=blank, break_on_hyphens=False
     )

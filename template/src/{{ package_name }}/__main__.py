@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -52,11 +53,7 @@ def serve(kind: str = "web", *, is_dev: bool = False) -> None:
     """
     Run as this process type until SIGTERM.
     """
-    process = _process(kind, is_dev=is_dev)
-    try:
-        _module(f"chassis.{kind}").run(_module(kind).compose, process)
-    except Exception as error:  # noqa: BLE001  # the process ends
-        process.crash("start", error)
+    _run(kind, kind, is_dev=is_dev)
 
 
 def job(name: str | None, *, names_only: bool) -> Exit:
@@ -71,11 +68,7 @@ def job(name: str | None, *, names_only: bool) -> Exit:
         told = "which job?" if name is None else f"there is no job {name!r}."
         print(f"{told} There are: {', '.join(names)}", file=sys.stderr)
         return Exit.USAGE
-    process = _process("job")
-    try:
-        _module("chassis.job").run(_module("tasks").compose, process, name)
-    except Exception as error:  # noqa: BLE001  # the process ends
-        process.crash("start", error)
+    _run("job", "tasks", name)
     return Exit.OK
 
 
@@ -134,7 +127,8 @@ def preflight() -> Exit:
                         found.append((code, f"check {check.name}: {error or 'passes'}"))
         except Exception as error:  # noqa: BLE001  # told like the others
             found.append((Exit.UNAVAILABLE, f"start: {type(error).__name__}: {error}"))
-        found.append((Exit.OK, f"configuration: {len(loaded.origins)} settings are not by default"))
+        told = f"settings that differ from their defaults: {len(loaded.origins)}"
+        found.append((Exit.OK, f"configuration: {told}"))
         lines = [f"{'fail' if code else 'pass'}  {told}" for code, told in sorted(found)]
         Sink(_secrets_in(loaded.settings)).msg("\n".join(lines).encode())
         # A probe that hangs must not hold back the end.
@@ -167,7 +161,7 @@ def migrate(arguments: argparse.Namespace) -> Exit:
         from .chassis.logs import Sink
 
         cause = Sink(_secrets_in(settings)).mask(str(refused).encode()).decode()
-        _tell("error", refused.event, cause=cause, action=refused.action)
+        _tell("error", refused.event, cause=cause, action=refused.action, **_place(settings))
         return Exit(refused.code)
     return Exit.OK
 
@@ -190,42 +184,54 @@ def dead(arguments: argparse.Namespace) -> Exit:
         done: bool = _module("chassis.dead").run(settings, arguments.act, **which)
     except Unavailable as error:
         cause = Sink(_secrets_in(settings)).mask(str(error).encode()).decode()
-        _tell("error", "queue_unavailable", cause=cause, action="is the database there, migrated?")
+        action = "check that the database is there and migrated: `migrate status`"
+        _tell("error", "queue_unavailable", cause=cause, action=action, **_place(settings))
         return Exit.UNAVAILABLE
     return Exit.OK if done else Exit.USAGE
 
 
-def status() -> Exit:
+def status(arguments: argparse.Namespace) -> Exit:
     """
-    Show what the process on this machine knows of itself.
+    Show what the process on this machine knows of itself; this reads no settings.
     """
     import http.client
     import time
 
     from prometheus_client.parser import text_string_to_metric_families
 
-    settings = _load(only_chassis=True).settings
-    host = "127.0.0.1" if settings.host.is_unspecified else str(settings.host)
-    connection = http.client.HTTPConnection(host, settings.admin_port, timeout=2)
+    host, port, wanted = str(arguments.host), arguments.admin_port, arguments.process_type
+    where, own, samples, wrong = f"{host} port {port}", _build()["service"], list[Any](), ""
+    connection = http.client.HTTPConnection(host, port, timeout=2)
     try:
         connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-        families = list(text_string_to_metric_families(text))
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        where = f"{host} port {settings.admin_port}"
-        print(f"No service answers on {where}: {error}. Is it running,", file=sys.stderr)
-        print("with the same APP_HOST and APP_ADMIN_PORT as this command?", file=sys.stderr)
+        families = text_string_to_metric_families(connection.getresponse().read().decode())
+        samples = [sample for family in families for sample in family.samples]
+    except (TimeoutError, ConnectionResetError) as error:
+        wrong = f"no_answer: a process listens on {where} but does not answer ({error}).\n"
+        wrong += "It is stopped or stuck: send it SIGUSR1, and read the stacks in its log."
+    except OSError as error:
+        wrong = f"nothing_listens: no process listens on {where} ({error}).\n"
+        wrong += "It has ended, or its address differs: give --host and --admin-port."
+    except (ValueError, http.client.HTTPException):
+        samples = []
+    build: Any = next((one.labels for one in samples if one.name == "app_build_info"), {})
+    service, kind = build.get("service"), build.get("process_type")
+    if not wrong and (service, wanted or kind) != (own, kind):
+        answers = f"{kind} of {service}" if build else "something else"
+        wrong = f"another_process: {answers} answers on {where}, not "
+        wrong += f"{wanted or 'a process'} of {own}.\nGive its port with --admin-port."
+    if wrong:
+        print(wrong, file=sys.stderr)
         return Exit.UNAVAILABLE
-    for family in families:
-        for sample in family.samples:
-            labels = " ".join(f"{name}={value}" for name, value in sample.labels.items())
-            if sample.name == "process_start_time_seconds":
-                print(f"{'uptime_seconds':<36} {time.time() - sample.value:.0f}")
-            elif sample.name.startswith("app_") and not sample.name.endswith(
-                ("_bucket", "_created")
-            ):
-                value = labels if sample.name == "app_build_info" else f"{sample.value:g} {labels}"
-                print(f"{sample.name.removeprefix('app_'):<36} {value}")
+    for name in ("service", "process_type", "version", "revision", "template"):
+        print(f"{name:<36} {build.get(name, 'unknown')}")
+    first, hidden = ("process_start_time_seconds", "app_ready"), ("_bucket", "_created", "_info")
+    for sample in sorted(samples, key=lambda sample: sample.name not in first):
+        labels = " ".join(f"{name}={value}" for name, value in sample.labels.items())
+        if sample.name == first[0]:
+            print(f"{'uptime_seconds':<36} {time.time() - sample.value:.0f}")
+        elif sample.name.startswith("app_") and not sample.name.endswith(hidden):
+            print(f"{sample.name.removeprefix('app_'):<36} {sample.value:g} {labels}")
     return Exit.OK
 
 
@@ -301,7 +307,7 @@ def main() -> NoReturn:
         "job": lambda: job(arguments.name, names_only=arguments.list),
         "dev": dev,
         "preflight": preflight,
-        "status": status,
+        "status": lambda: status(arguments),
         "openapi": openapi,
         "migrate": lambda: migrate(arguments),
         "dead": lambda: dead(arguments),
@@ -326,6 +332,17 @@ def main() -> NoReturn:
         else:
             _tell("critical", "crash", cause="command", exception=text)
         sys.exit(Exit.BUG)
+
+
+def _run(kind: str, root: str, *arguments: object, is_dev: bool = False) -> None:
+    """
+    Compose the process type from the module *root*, and run it to its end.
+    """
+    process = _process(kind, is_dev=is_dev)
+    try:
+        _module(f"chassis.{kind}").run(_module(root).compose, process, *arguments)
+    except Exception as error:  # noqa: BLE001  # the process ends
+        process.crash("start", error)
 
 
 def _process(kind: str, *, is_dev: bool = False) -> "Process":
@@ -399,19 +416,17 @@ def _identity(revision: str) -> dict[str, str]:
     return {"service": build["service"], "version": build["version"], "revision": revision}
 
 
-def _load(*, is_dev: bool = False, only_chassis: bool = False) -> "Loaded[Any]":
+def _load(*, is_dev: bool = False) -> "Loaded[Any]":
     """
     Read the settings; say everything that is wrong, to a person or a machine, and end.
     """
     from pydantic_settings import SettingsError
 
-    from .chassis import settings as chassis
     from .chassis.environment import ConfigurationError, load
     from .settings import Settings
 
-    cls = chassis.Settings if only_chassis else Settings
     try:
-        return load(cls, env_file=ENV_FILE, defaults=DEV) if is_dev else load(cls)
+        return load(Settings, env_file=ENV_FILE, defaults=DEV) if is_dev else load(Settings)
     except ConfigurationError as error:
         faults = error.faults
     except (OSError, SettingsError, UnicodeDecodeError) as error:
@@ -447,12 +462,12 @@ def _text(value: object) -> str:
     """
     As one writes it into the environment; secrets masked.
     """
-    from .chassis.settings import mask
+    from .chassis.settings import hide, mask
 
     if value is None or isinstance(value, str):
         return mask(value or "")
     if secrets := _secrets_in(value):
-        return "**********" if any(secrets) else ""
+        return next(map(hide, filter(None, secrets)), "")
     plain = list(value) if isinstance(value, (tuple, set, frozenset)) else value
     return mask(json.dumps(plain, default=str, ensure_ascii=False).strip('"'))
 
@@ -484,13 +499,22 @@ class _Parser(argparse.ArgumentParser):
         self.exit(Exit.USAGE, f"{self.prog}: error: {message}; see `{self.prog} --help`\n")
 
 
-def _positive(text: str) -> int:
+def _positive(text: str, *, most: int = 1000) -> int:
     """
-    The number of a command line.
+    The number of a command line, or of the environment.
     """
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"must be a number from 1 on, got {text!r}")
+    if not text.isdecimal() or not 0 < int(text) <= most:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {most}, got {text!r}")
     return int(text)
+
+
+def _place(settings: Any) -> dict[str, Any]:
+    """
+    Where the database is, as fields of an event.
+    """
+    from .chassis.settings import place_of
+
+    return place_of(settings.database_url.get_secret_value())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -503,11 +527,19 @@ def _parser() -> argparse.ArgumentParser:
         ("worker", "worker", "handle messages of the queue until SIGTERM"),
         ("dev", "web", "serve with reload, .env, console logs and API pages"),
         ("preflight", "", "check settings and backing services; name all problems"),
-        ("status", "", "show the process that runs on this machine, or exit 69"),
         ("openapi", "web", "print the API document"),
     ):
         if not needs or _has(needs):
             commands.add_parser(name, help=told, description=told)
+    told = "show the process that runs on this machine, or exit 69"
+    one = commands.add_parser("status", help=told, description=told)
+    kinds = [kind for kind in ("web", "worker") if _has(kind)]
+    told = "of which process type it must be"
+    one.add_argument("process_type", nargs="?", choices=kinds, metavar="TYPE", help=told)
+    host, port = os.environ.get("APP_HOST", "127.0.0.1"), os.environ.get("APP_ADMIN_PORT", "8001")
+    one.add_argument("--host", type=ip_address, default=host, help="if not that of APP_HOST")
+    told, valid = "if not that of APP_ADMIN_PORT", partial(_positive, most=65535)
+    one.add_argument("--admin-port", "--port", type=valid, default=port, help=told)
     if _has("tasks"):
         told = "run a job once"
         one = commands.add_parser("job", help=told, description=told)

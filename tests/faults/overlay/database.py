@@ -143,6 +143,18 @@ async def forget(request: Request) -> dict[str, bool]:
     return {}
 
 
+@router.get("/brief")
+@Limits(deadline_seconds=0.5)
+async def brief(request: Request, seconds: float, idle: float = 0) -> dict[str, bool]:
+    """
+    A statement, and then nothing of the database's, within a deadline of its own.
+    """
+    async with _database(request).connection() as connection:
+        await connection.execute("SELECT pg_sleep($1)", seconds)
+    await asyncio.sleep(idle)
+    return {}
+
+
 @router.get("/wrong/{kind}")
 async def wrong(request: Request, kind: str) -> dict[str, bool]:
     """

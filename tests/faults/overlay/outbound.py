@@ -3,15 +3,18 @@ Calls to a peer that the test runs.
 """
 
 import asyncio
+import math
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
 import httpx2
+from fastapi import Query
 
 from .chassis.deadline import DEADLINE
 from .chassis.environment import load
 from .chassis.fastapi import Router
+from .chassis.limits import Limits
 from .chassis.outbound import Dependency
 from .chassis.problem import Unavailable
 from .settings import Settings
@@ -54,6 +57,22 @@ async def call(  # noqa: PLR0917
         return {**end, "seconds": time.monotonic() - began}
 
     return await asyncio.gather(*map(one, range(times)))
+
+
+@router.get("/both")
+@Limits(deadline_seconds=0.5)
+async def both(ports: Annotated[list[int], Query()]) -> None:
+    """
+    Ask two peers at once, each named like its port, and answer for neither; the deadline is nearer
+    than the limit of a call that began before it was known.
+    """
+    DEADLINE.set(math.inf)
+
+    async def ask(port: int) -> None:
+        url = f"http://user:secret@127.0.0.1:{port}/"
+        await Dependency(str(port), url, load(Settings).settings).request("GET", "/")
+
+    await asyncio.gather(*map(ask, ports))
 
 
 @router.post("/stubborn")

@@ -38,6 +38,7 @@ class Fault(Payload):
     die: int = 0
     effect: str = ""
     is_once: bool = False
+    hold: float = 0
     enqueue: str = ""
 
 
@@ -67,7 +68,7 @@ async def compose(settings: Settings) -> AsyncIterator[Worker]:  # noqa: C901  #
             if message.attempt <= fault.die:
                 os.kill(os.getpid(), signal.SIGKILL)
             if message.attempt <= fault.unavailable:
-                raise Unavailable("nobody answers")
+                raise Unavailable("nobody answers", dependency="peer")
             if message.attempt <= fault.fail:
                 raise ValueError(f"canary of {settings.token.get_secret_value()}")
             await asyncio.sleep(fault.sleep)
@@ -81,6 +82,9 @@ async def compose(settings: Settings) -> AsyncIterator[Worker]:  # noqa: C901  #
                     if fault.is_once:
                         await message.once(connection)
                     await connection.execute("INSERT INTO effects VALUES ($1)", fault.effect)
+            if fault.hold:
+                async with database.connection() as connection:
+                    await connection.execute("SELECT pg_sleep($1)", fault.hold)
             if fault.enqueue == "wrong":
                 await _hand_in_wrong(database, message)
             elif fault.enqueue:

@@ -93,7 +93,8 @@ def alerts_for_objectives(project: Project) -> Finding:
         said.append(f"{name}: {sorted(found)} of {sorted(wanted)}")
         if not found or not found <= wanted:
             faults.append(f"{name}: {len(rules)} alerts, with other numbers than {objective}")
-    return judge(faults, "; ".join(said), next="make ops/alerts/ say what ops/service.yaml says")
+    told, mend = "; ".join(said), "make ops/alerts/ say what ops/service.yaml says"
+    return judge(faults, told or "no objective is declared", next=mend, looked=said)
 
 
 def alert_actions(project: Project) -> Finding:
@@ -222,7 +223,7 @@ def dashboard_metrics(project: Project) -> Finding:
             ]
     if not boards:
         return not_yet("there is no dashboard", next="ops/dashboards/")
-    return judge(faults, f"{count} queries", next="ops/dashboards/")
+    return judge(faults, f"{count} queries", next="ops/dashboards/", looked=count)
 
 
 def runbook_sections(project: Project) -> Finding:

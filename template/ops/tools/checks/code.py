@@ -4,12 +4,11 @@ Checks of what is in the repository.
 
 import ast
 import re
-import subprocess
 
 from ops.tools import drift
 from ops.tools.declaration import Malformed
-from ops.tools.finding import Finding, fails, judge, not_yet, passes
-from ops.tools.project import COMMAND_SECONDS, Project, problems
+from ops.tools.finding import Finding, fails, judge, not_yet, nothing, passes
+from ops.tools.project import Project, problems
 
 __all__ = [
     "configuration",
@@ -27,15 +26,7 @@ def lock_file(project: Project) -> Finding:
     """
     if not (project.root / "uv.lock").exists():
         return not_yet("there is no uv.lock", next="run `uv lock`, and commit it")
-    command = ["uv", "lock", "--check", "--offline"]
-    ended = subprocess.run(
-        command,
-        cwd=project.root,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=COMMAND_SECONDS,
-    )
+    ended = project.call("uv", "lock", "--check", "--offline")
     if ended.returncode:
         said = (ended.stderr.strip().splitlines() or [""])[-1]
         return fails(f"`uv lock --check` says {said!r}", next="run `uv lock`, and commit it")
@@ -54,7 +45,7 @@ def configuration(project: Project) -> Finding:
     evidence = "; ".join(f"{name} {problem}" for name, problem in wrong.items())
     env = "run this with the settings of production: `uv run --env-file FILE python -m ops …`"
     if wrong and all(problem.startswith("is missing") for problem in wrong.values()):
-        return not_yet(evidence, next=env)
+        return not_yet(f"this shell lacks settings of production: {evidence}", next=env)
     return fails(evidence or f"`config show` ends with {ended.returncode}", next=env)
 
 
@@ -63,7 +54,7 @@ def job_runtime(project: Project) -> Finding:
     A run of a job ends before the next one begins, and before the platform ends it.
     """
     if "job" not in project.process_types:
-        return passes("there is no job")
+        return nothing("there is no job")
     faults = [f"{name} {said}" for name, said in project.problems.items() if "APP_JOB" in name]
     if not project.settings and not faults:
         return not_yet("the settings are not complete", next="see `configuration`")
@@ -95,9 +86,8 @@ def migrations_reversible(project: Project) -> Finding:
                 break
         else:
             faults.append(f"{project.name_of(path)} has no downgrade that does something")
-    return judge(
-        faults, f"{len(paths)} migrations", next="write `downgrade`, and try `migrate down`"
-    )
+    write = "write `downgrade`, and try `migrate down`"
+    return judge(faults, f"{len(paths)} migrations", next=write, looked=paths)
 
 
 def secrets_ignored(project: Project) -> Finding:
@@ -111,11 +101,12 @@ def secrets_ignored(project: Project) -> Finding:
     ]
     if not {"*", ".env", "**/.env", "**/.*"} & {*project.lines(".dockerignore")}:
         faults.append(".dockerignore lets .env into the image")
-    tracked = project.git("ls-files", "--", ".env", "*/.env", "secrets").stdout.split()
-    faults += [f"git tracks {path}" for path in tracked]
+    asked = project.git("ls-files", "--", ".env", "*/.env", "secrets")
+    faults += [f"git tracks {path}" for path in asked.stdout.split()]
+    tracked = "there is no git repository to look at" if asked.returncode else "not tracked"
     return judge(
         faults,
-        ".env and secrets/ are in .gitignore, not tracked, not in the image",
+        f".env and secrets/ are in .gitignore, not in the image; {tracked}",
         next="`git rm --cached` it, and replace the secrets that it holds",
     )
 

@@ -69,4 +69,5 @@ def dependencies_declared(project: Project) -> Finding:
         if not each.get("fallback"):
             faults.append(f"{name}: no fallback")
     evidence = ", ".join(f"{name} within {each['limit']}" for name, each in declared.items())
-    return judge(faults, evidence or "it calls nobody", next=f"dependencies in {_FILE}")
+    said, declare = evidence or "it calls nobody", f"dependencies in {_FILE}"
+    return judge(faults, said, next=declare, looked=evidence)

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ops.tools.finding import Finding, judge, not_yet, passes
+from ops.tools.finding import Finding, judge, not_yet, nothing, passes
 from ops.tools.project import Project
 
 __all__ = [
@@ -32,6 +32,7 @@ _GRACE = {
     "service": r"TimeoutStopSec=(\d+)",
     "hcl": r"\"kill_timeout\" \{[^}]*default\s*=\s*\"(\d+)s\"",
 }
+_NO_IMAGE = nothing("there is no Dockerfile")
 _HARDENED = {
     "service": [r"^ProtectSystem=strict$", r"^NoNewPrivileges=yes$", r"^CapabilityBoundingSet=$"],
     "hcl": [r"readonly_rootfs\s*=\s*true", r"no-new-privileges", r"cap_drop\s*=\s*\[\"all\"\]"],
@@ -95,7 +96,7 @@ def _nowhere(project: Project) -> Finding | None:
     What is found where no replicas are to be seen.
     """
     if not {"web", "worker"} & {*project.process_types}:
-        return passes("a job runs once; nothing of it serves")
+        return nothing("a job runs once; nothing of it serves")
     if _counts(project):
         return None
     hosts = [*project.texts("compose.yaml", "deploy/systemd/*.service")]
@@ -146,7 +147,7 @@ def disruption_budget(project: Project) -> Finding:
     """
     serving = {name for name in _serving(project) if name == "web"}
     if not serving:
-        return passes("no web on Kubernetes; Nomad's `migrate` takes one at a time")
+        return nothing("no web on Kubernetes")
     budgets = [each for each in _documents(project) if each.get("kind") == "PodDisruptionBudget"]
     said = [
         str(each["spec"].get("maxUnavailable", each["spec"].get("minAvailable")))
@@ -183,18 +184,17 @@ def restart_policy(project: Project) -> Finding:
         }
         if not {64, 78} <= codes:
             faults.append(f"CronJob {name} is tried again after 64 or 78")
-    return judge(
-        faults,
-        f"{len(units)} units, {len(jobs)} CronJobs; other platforms can't tell exit codes apart",
-        next="RestartPreventExitStatus=64 78, or podFailurePolicy",
-    )
+    told = f"{len(units)} systemd units, {len(jobs)} CronJobs; others can't tell exit codes apart"
+    mend = "RestartPreventExitStatus=64 78, or podFailurePolicy"
+    return judge(faults, told, next=mend, looked=[*units, *jobs])
 
 
 def image_hardened(project: Project) -> Finding:
     """
     The image runs as a number that is not root's, in exec form, and no secret is built into it.
     """
-    text = project.texts("Dockerfile").get("Dockerfile", "")
+    if not (text := project.texts("Dockerfile").get("Dockerfile", "")):
+        return _NO_IMAGE
     user = (re.findall(r"(?m)^USER\s+(\S+)", text) or ["root"])[-1]
     entry = re.findall(r"(?m)^ENTRYPOINT\s+(.*)", text)
     words = "password|secret|token|api_?key|credential"
@@ -236,11 +236,8 @@ def containers_hardened(project: Project) -> Finding:
         ):
             faults.append(name)
     faults = [f"{fault} is not hardened" for fault in faults]
-    return judge(
-        faults,
-        f"looked at {looked} containers and units",
-        next="read-only root, drop ALL capabilities, no new privileges: docs of your platform",
-    )
+    mend = "read-only root, drop ALL capabilities, no new privileges: docs of your platform"
+    return judge(faults, f"{looked} containers and units", next=mend, looked=looked)
 
 
 def memory_limited(project: Project) -> Finding:
@@ -254,23 +251,21 @@ def memory_limited(project: Project) -> Finding:
         if not each.get("resources", {}).get("limits", {}).get("memory")
     ]
     for name, service in _services(project).items():
-        faults += (
-            []
-            if "memory" in str(service.get("deploy")) or service.get("mem_limit")
-            else [f"compose {name}"]
-        )
+        if "memory" not in str(service.get("deploy")) and not service.get("mem_limit"):
+            faults.append(f"compose {name}")
     for name, text in project.texts(*_ELSEWHERE[1:]).items():
         faults += [] if re.search(r"(?m)^MemoryMax=\d|^\s*memory\s*=", text) else [name]
     faults = [f"{fault} has no limit of memory" for fault in faults]
-    count = len(project.texts(*_KUBERNETES, *_ELSEWHERE))
-    return judge(faults, f"looked at {count} manifests", next="the limit of memory there")
+    count, mend = len(project.texts(*_KUBERNETES, *_ELSEWHERE)), "the limit of memory there"
+    return judge(faults, f"{count} manifests", next=mend, looked=count)
 
 
 def base_image_pinned(project: Project) -> Finding:
     """
     The base image is named by its digest, and the overlays' images are yours.
     """
-    text = project.texts("Dockerfile").get("Dockerfile", "")
+    if not (text := project.texts("Dockerfile").get("Dockerfile", "")):
+        return _NO_IMAGE
     base = (re.findall(r"(?m)^ARG BASE_IMAGE=(\S+)", text) or ["unknown"])[0]
     images = [each for one in _documents(project) for each in one.get("images", [])]
     named = [each.get("newName", "") for each in images]
@@ -308,7 +303,9 @@ def admin_port_private(project: Project) -> Finding:
     ]
     if project.settings.get("APP_PROBES_ON_PUBLIC_PORT") == "true":
         faults.append("APP_PROBES_ON_PUBLIC_PORT is on")
-    return judge(faults, f"admin port {port}", next="leave it to probes and Prometheus")
+    looked = len([*_documents(project)]) + len(_services(project))
+    said = f"admin port {port}; {looked} objects of compose and Kubernetes"
+    return judge(faults, said, next="leave it to probes and Prometheus", looked=looked)
 
 
 def times_consistent(project: Project) -> Finding:
@@ -329,8 +326,9 @@ def times_consistent(project: Project) -> Finding:
         waits = [float(each) for each in re.findall(_GRACE[name.rpartition(".")[2]], text)]
         looked += len(waits)
         faults += [f"{name} kills after {each:g} s" for each in waits if each < grace]
+    others = f"compared with {looked} limits of manifests" if looked else "there is no manifest"
     return judge(
         faults,
-        f"APP_PLATFORM_GRACE_SECONDS={grace:g}, compared with {looked} limits of manifests",
+        f"APP_PLATFORM_GRACE_SECONDS={grace:g}, {others}",
         next="the same number in both; tests/system compares the others",
     )

@@ -13,7 +13,7 @@ import dns.resolver
 import httpx2
 import tldextract
 
-from ops.tools.finding import Finding, fails, judge, not_yet, passes, unknown
+from ops.tools.finding import Finding, fails, judge, not_yet, nothing, unknown
 from ops.tools.project import Project
 from ops.tools.template import release
 
@@ -49,7 +49,7 @@ def _addresses(project: Project) -> tuple[str, str] | None:
 
 def _no_address(project: Project) -> Finding:
     if "web" not in project.process_types:
-        return passes("nothing of it is called over HTTP")
+        return nothing("nothing of it is called over HTTP")
     return not_yet("spec.address or spec.status_page is not declared", next=_FILL)
 
 
@@ -145,7 +145,7 @@ def metrics_scraped(project: Project) -> Finding:
     Prometheus scrapes this service, and gets answers.
     """
     if not {"web", "worker"} & {*project.process_types}:
-        return passes("a job is gone before somebody scrapes it")
+        return nothing("a job is gone before somebody scrapes it")
     series = "up" + _labels(job=project.name)
     up = _ask(project, series)
     if isinstance(up, Finding):
@@ -159,7 +159,7 @@ def backups_recent(project: Project) -> Finding:
     The backup job, which restores what it made, succeeded within objectives.job_age.
     """
     if not project.has_database:
-        return passes("there is no database")
+        return nothing("there is no database")
     if not project.texts(f"src/{project.package}/backup.py"):
         return not_yet(
             "no job makes backups here", next="choose job (`copier update`), or waive it"

@@ -29,4 +29,5 @@ def postmortem_actions(project: Project) -> Finding:
     folder = project.root / "ops" / "postmortems"
     count = len([*folder.glob("*.md")]) - (folder / postmortem.TEMPLATE).exists()
     faults = postmortem.faults(folder, project.now.date())
-    return judge(faults, f"{count} postmortems", next="`uv run python -m ops postmortem check`")
+    command = "`uv run python -m ops postmortem check`"
+    return judge(faults, f"{count} postmortems", next=command, looked=count)

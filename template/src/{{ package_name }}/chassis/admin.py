@@ -3,6 +3,7 @@ What operators ask: probes and metrics, on a port of their own.
 """
 
 from collections.abc import Iterable, Mapping
+from importlib.resources import files
 
 import orjson
 from prometheus_client import REGISTRY, generate_latest
@@ -24,6 +25,10 @@ class Admin:
 
     def __init__(self, *, process: Process, health: Health, ticker: Ticker) -> None:
         self._process, self._health, self._ticker = process, health, ticker
+        # copier writes the version of the template into this file.
+        version = files(__package__ or "") / "VERSION"
+        template = version.read_text().strip() if version.is_file() else "unknown"
+        self._build = process.logs.identity | {"template": template}
         REGISTRY.register(self)
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
@@ -41,7 +46,7 @@ class Admin:
         What the process knows of itself, for Prometheus and for `status`.
         """
         process, health, logs = self._process, self._health, self._process.logs
-        yield InfoMetricFamily("app_build", "What is running.", logs.identity)
+        yield InfoMetricFamily("app_build", "What is running.", self._build)
         errors = CounterMetricFamily("app_errors", "Errors by kind.", labels=["kind"])
         yield _filled(errors, process.errors)
         refused = CounterMetricFamily("app_connections_refused", "Before it.", labels=["reason"])

@@ -18,9 +18,10 @@ from asyncpg.pool import PoolConnectionProxy
 from prometheus_client import Counter, Gauge
 
 from .deadline import remaining
+from .limits import using
 from .logs import get_logger
 from .problem import Unavailable
-from .settings import Settings
+from .settings import Settings, place_of
 
 if TYPE_CHECKING:
     Connection = PoolConnectionProxy[asyncpg.Record]
@@ -40,6 +41,7 @@ LOST = ConnectionError, TimeoutError
 SLACK_SECONDS = 0.2
 # An outage is told so often, with the number of failures.
 TELL_SECONDS = 10
+AWAY = "database at {host}:{port}/{database}: {reason}: {cause}"
 FAILURES = Counter("app_database_failures", "Uses of the database that failed.", ["reason"])
 IN_USE = Gauge("app_database_connections_in_use", "Connections.")
 WAITING = Gauge("app_database_waiting", "Who waits for a connection.")
@@ -53,6 +55,7 @@ class Database:
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", settings: Settings) -> None:
         self._pool, self._settings = pool, settings
+        self.place = place_of(connection_options(settings)["dsn"])
         self._slots = asyncio.Semaphore(settings.pool_size_max)
         self._waiting = self._failures = 0
         self._told = -math.inf
@@ -97,23 +100,25 @@ class Database:
         return self._hold(lambda *_: None)
 
     @asynccontextmanager
-    async def _hold(self, tell: Callable[[str, str], None]) -> AsyncIterator["Connection"]:
+    async def _hold(self, tell: Callable[[dict[str, str]], None]) -> AsyncIterator["Connection"]:
         connection = None
         try:
-            connection = await self._checkout()
-            IN_USE.inc()
-            yield connection
+            with using("database"):
+                connection = await self._checkout()
+                IN_USE.inc()
+                yield connection
         except BaseException as error:
             is_expected = _is_expected(error, connection)
             # Where it is cancelled, its statement may still run.
             if connection and (not isinstance(error, Exception) or _is_doubtful(error, connection)):
-                _cut(connection)
+                with suppress(asyncpg.InterfaceError):
+                    connection.terminate()
             if not is_expected:
                 raise
-            reason, cause = type(error).__name__, str(error) or "no answer in time"
-            FAILURES.labels(reason).inc()
-            tell(reason, cause)
-            raise Unavailable(f"database: {reason}: {cause}") from error
+            told = {"reason": type(error).__name__, "cause": str(error) or "no answer in time"}
+            FAILURES.labels(told["reason"]).inc()
+            tell(told)
+            raise Unavailable(AWAY.format(**told, **self.place), dependency="database") from error
         finally:
             if connection:
                 IN_USE.dec()
@@ -166,10 +171,10 @@ class Database:
         finally:
             self._slots.release()
 
-    def _tell(self, reason: str, cause: str) -> None:
+    def _tell(self, told: dict[str, str]) -> None:
         self._failures += 1
         if time.monotonic() > self._told + TELL_SECONDS:
-            log.warning("database_unavailable", reason=reason, cause=cause, failures=self._failures)
+            log.warning("database_unavailable", **told, **self.place, failures=self._failures)
             self._failures, self._told = 0, time.monotonic()
 
 
@@ -254,8 +259,3 @@ def _is_closed(connection: "Connection") -> bool:
     except asyncpg.InterfaceError:
         # The pool has taken it back when it was lost.
         return True
-
-
-def _cut(connection: "Connection") -> None:
-    with suppress(asyncpg.InterfaceError):
-        connection.terminate()

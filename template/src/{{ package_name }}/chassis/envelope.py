@@ -82,6 +82,7 @@ class Envelope:
         if request.is_too_large:
             await request.answer("body_too_large")
         elif isinstance(error, problem.Unavailable):
+            request.dependency = error.dependency
             await request.answer("unavailable", error.status)
         elif isinstance(error, asyncio.CancelledError) and self.process.stopping:
             # The time is over: uvicorn cancels what is still running.

@@ -366,7 +366,7 @@ async def _refused(_: Request, error: problem.Refused) -> Response:
 
 async def _unavailable(_: Request, error: problem.Unavailable) -> Response:
     later = {"Retry-After": "1"} if error.status == 503 else None
-    return _problem(error.status, later, reason="unavailable")
+    return _problem(error.status, later, reason="unavailable", dependency=error.dependency)
 
 
 async def _bug(_: Request, __: Exception) -> Response:
@@ -381,7 +381,9 @@ async def _not_valid(_: Request, error: RequestValidationError) -> Response:
 
 
 def _problem(status: int, headers: dict[str, str] | None = None, **members: Any) -> Response:
-    CURRENT.get().reason = members.get("reason", CURRENT.get().reason)
+    current = CURRENT.get()
+    current.reason = members.get("reason", current.reason)
+    current.dependency = members.get("dependency", current.dependency)
     body = b"" if status in {204, 304} else problem.body(status, **members)
     return Response(body, status, headers, problem.MEDIA_TYPE)
 

@@ -5,8 +5,8 @@ Shape: `application/health+json` (draft-inadarei-api-health-check), its status o
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -31,12 +31,14 @@ class Check(Checked):
 
     Readiness waits for its first success. A later failure is a warning, so that a hiccup of
     something shared does not take every replica out of the load balancer, unless it is *critical*.
+    *place* are fields of its log line: where the backing service is.
     """
 
     name: Name
     probe: Callable[[], Awaitable[object]]
     critical: bool = False
     timeout_seconds: Seconds | None = None
+    place: Mapping[str, object] = field(default_factory=dict)
 
 
 class CheckState:
@@ -78,7 +80,8 @@ class CheckState:
         self._streak = self._streak + 1 if is_up != self._is_up else 0
         if self._streak >= (1 if not self._answered else UP_AFTER if is_up else DOWN_AFTER):
             self._is_up, self._answered, self._streak = is_up, self._answered or is_up, 0
-            log.warning("check_changed", check=self.check.name, is_up=is_up, error=error)
+            told = {"check": self.check.name, "is_up": is_up, "error": error}
+            log.warning("check_changed", **told, **self.check.place)
 
 
 class Health:

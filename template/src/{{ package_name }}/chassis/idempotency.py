@@ -56,7 +56,7 @@ async def once(
             query = "SELECT request, answer FROM idempotency_keys WHERE key = $1"
             row = await connection.fetchrow(query, key)
             if row is None:
-                raise Unavailable("idempotency: the key has just expired")
+                raise Unavailable("idempotency: the key has just expired", dependency="database")
             if row["request"] != digest:
                 raise Refused("This Idempotency-Key came with another request before.")
             return answers.validate_json(row["answer"])

@@ -152,7 +152,8 @@ class _Run:
 
     def _fail(self, error: BaseException) -> NoReturn:
         if isinstance(error, Unavailable):
-            self._end(Exit.UNAVAILABLE, "unavailable", cause=str(error), action=ACTION)
+            told = {"cause": str(error), "dependency": error.dependency, "action": ACTION}
+            self._end(Exit.UNAVAILABLE, "unavailable", **told)
         if not isinstance(error, Failed):
             self._process.crash(f"job {self._name}", error)
         if error.code == Exit.BUG:

@@ -3,7 +3,8 @@ What a route declares for itself where the settings do not suit it, and how a st
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from pydantic import NonNegativeInt
 from .arguments import Checked
 from .settings import Seconds
 
-__all__ = ["CURRENT", "Current", "Limits", "until_draining"]
+__all__ = ["CURRENT", "Current", "Limits", "until_draining", "using"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,10 +67,15 @@ class Current:
 
     # The template of its path, for the log and the metrics.
     route = ""
-    # Why the answer is not the application's own.
+    # Why the answer is not the application's own, and which dependency did not answer, if known.
     reason: str | None = None
+    dependency = ""
     # False while a thread does the work: its task keeps the thread's place until it is done.
     is_cancellable = True
+
+    def __init__(self) -> None:
+        # The dependencies in use, the latest first: a deadline most likely cut a wait for that one.
+        self.uses: list[str] = []
 
     @property
     def closing(self) -> asyncio.Event:
@@ -85,6 +91,19 @@ class Current:
 
 
 CURRENT: ContextVar[Current] = ContextVar("request", default=Current())  # noqa: B039  # never read
+
+
+@contextmanager
+def using(dependency: str) -> Iterator[None]:
+    """
+    Note that the current request, message or job uses *dependency* until the end of the block.
+    """
+    uses = CURRENT.get().uses
+    uses.insert(0, dependency)
+    try:
+        yield
+    finally:
+        uses.remove(dependency)
 
 
 async def until_draining(items: AsyncIterator[T]) -> AsyncIterator[T]:

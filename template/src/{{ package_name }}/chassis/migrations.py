@@ -104,7 +104,7 @@ def database_check(database: Database) -> Check:
         if missing:
             raise RuntimeError(f"it lacks {', '.join(missing)}: run `migrate up`")
 
-    return Check(name="database", probe=probe)
+    return Check(name="database", probe=probe, place=database.place)
 
 
 async def status(settings: Settings, tell: Tell) -> None:

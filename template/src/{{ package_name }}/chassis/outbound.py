@@ -14,6 +14,7 @@ from structlog.contextvars import get_contextvars
 
 from .arguments import Name, check
 from .deadline import remaining
+from .limits import using
 from .logs import get_logger
 from .problem import Unavailable
 from .settings import Settings, Url
@@ -26,6 +27,7 @@ __all__ = ["Dependency"]
 
 # RFC 9110, 9.2.2.
 IDEMPOTENT = {"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"}
+PORTS = {"http": 80, "https": 443}
 TRANSIENT = {429, 502, 503, 504}
 # With less time left, the answer would come too late.
 LEAST_SECONDS = 0.05
@@ -95,12 +97,14 @@ class Dependency:
         attempts = self._settings.out_attempts if is_safe else 1
         name, outcome = self._name, "abandoned"
         try:
-            with SECONDS.labels(name).time():
+            with SECONDS.labels(name).time(), using(name):
                 response = await self._bounded(request, attempts)
             outcome = f"{response.status_code // 100}xx"
         except _Failure as failure:
-            outcome = failure.outcome
-            log.warning("outbound_failed", dependency=name, outcome=outcome, cause=str(failure))
+            outcome, url = failure.outcome, request.url
+            told = {"dependency": name, "outcome": outcome, "cause": str(failure), "host": url.host}
+            log.warning("outbound_failed", **told, port=url.port or PORTS[url.scheme])
+            failure.dependency, failure.args = name, (f"{name}: {failure}",)
             raise
         finally:
             REQUESTS.labels(name, outcome).inc()

@@ -11,13 +11,13 @@ from urllib.parse import parse_qs, urlsplit
 from .database import Connection, Database, connection_options, open_database
 from .exits import Exit
 from .migrations import known, lacking
-from .settings import Settings
+from .settings import Settings, place_of
 
 __all__ = ["Finding", "examine"]
 
 # Tokens, certificates and schedules all take it for granted that clocks agree.
 SKEW_SECONDS_MAX = 1
-LOCAL = {"", "localhost", "127.0.0.1", "::1"}
+LOCAL = {"", "localhost", "127.0.0.1", "[::1]"}
 FACTS = """
     SELECT current_user AS role, rolsuper, rolreplication, rolconnlimit, datconnlimit,
         pg_backend_pid() AS pid, current_setting('server_version') AS version,
@@ -47,10 +47,10 @@ async def examine(settings: Settings, processes: int) -> AsyncIterator[Finding]:
     try:
         async with open_database(settings) as database, database.connection() as connection:
             (facts,) = await connection.fetch(FACTS)
-            version = f"PostgreSQL {facts['version']} answers"
-            yield Finding(
-                "database", Exit.OK, f"{version}, {'with' if facts['tls'] else 'without'} TLS"
-            )
+            told = "PostgreSQL {version} answers at {host}:{port}/{database}, "
+            told = told.format(version=facts["version"], **database.place)
+            told += "with TLS" if facts["tls"] else "without TLS"
+            yield Finding("database", Exit.OK, told)
             yield _role(facts)
             yield _connections(settings, facts, processes)
             yield await _limits(settings, connection)
@@ -58,7 +58,7 @@ async def examine(settings: Settings, processes: int) -> AsyncIterator[Finding]:
             yield await _clock(connection)
             yield await _migrations(connection)
     except Exception as error:  # noqa: BLE001  # told like the others
-        told = ", ".join(str(error).removeprefix("database: ").splitlines())
+        told = ", ".join(str(error).removeprefix("database ").splitlines())
         if "unsupported startup parameter" in told:
             told += "; a pooler is between: connect to PostgreSQL itself"
         is_ours = "ClientConfigurationError" in told or "startup parameter" in told
@@ -69,9 +69,10 @@ def _tls(settings: Settings) -> Finding:
     """
     Who may listen or answer in the database's place; less than all of it must be said in the URL.
     """
-    url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
-    mode = parse_qs(url.query).get("sslmode", [""])[-1]
-    if mode == "verify-full" or (url.hostname or "") in LOCAL:
+    url = settings.database_url.get_secret_value() if settings.database_url else ""
+    mode = parse_qs(urlsplit(url).query).get("sslmode", [""])[-1]
+    host = place_of(url)["host"]
+    if mode == "verify-full" or host in LOCAL or host.startswith("/"):
         return Finding("tls", Exit.OK, mode or "on this machine")
     if mode in {"disable", "require", "verify-ca"}:
         return Finding(

@@ -23,14 +23,15 @@ class Unavailable(Exception):  # noqa: N818  # what it says to its reader
     """
     What a request needs does not answer, with 503, or not within the time that is left, with 504.
 
-    To be expected, and no bug: raise it from anywhere in a request.
+    This is an expected failure: raise it from anywhere in a request, message or job. *dependency*
+    names what does not answer, in the log and to the caller.
     """
 
-    def __init__(self, cause: str, *, status: int = 503) -> None:
+    def __init__(self, cause: str, *, status: int = 503, dependency: str | None = None) -> None:
         super().__init__(cause)
         if status not in {503, 504}:
             raise ValueError(f"Unavailable: status is {status!r}, but it must be 503 or 504")
-        self.status = status
+        self.status, self.dependency = status, dependency or ""
 
 
 class Refused(Exception):  # noqa: N818  # as above
@@ -39,10 +40,12 @@ class Refused(Exception):  # noqa: N818  # as above
     """
 
 
-def body(status: int, **members: Any) -> bytes:
+def body(status: int, *, dependency: str = "", **members: Any) -> bytes:
     """
-    A problem as JSON; `instance` is the request id, *members* add to it: `reason` where the answer
-    is not the application's is that of the log, and leads to a section of the runbooks.
+    A problem as JSON; `instance` is the request id, and *members* add to it. If the answer is not
+    the application's, the first word of `reason` is that of the log, and a heading of the runbooks.
     """
+    if dependency:
+        members["reason"] += f": {dependency}"
     problem = {"type": "about:blank", "title": responses.get(status, "Error"), "status": status}
     return orjson.dumps({**problem, "instance": get_contextvars().get("request_id", ""), **members})

@@ -73,7 +73,7 @@ class Message(Generic[P]):
         if not connection.is_in_transaction():
             raise ValueError("Message.once: connection is not in a transaction")
         if await connection.execute(DONE, self.id, self.lease) == "DELETE 0":
-            raise Unavailable(f"message {self.id} is another worker's by now")
+            raise Unavailable(f"another worker has message {self.id}", dependency="queue")
 
 
 @dataclass(frozen=True, kw_only=True)

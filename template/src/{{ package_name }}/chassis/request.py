@@ -43,6 +43,7 @@ class Request(Current):
     """
 
     def __init__(self, envelope: "Envelope", scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__()
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
         self._id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex().encode()
@@ -122,7 +123,8 @@ class Request(Current):
         # Whoever is only told to come again may use the connection for that.
         named = {"retry-after": "1"} if status == 503 else {}
         named |= {} if reason in {"shed", "unavailable"} else {"connection": "close"}
-        body = problem.body(status, instance=self._context["request_id"], reason=reason)
+        told = {"reason": reason, "dependency": self.dependency}
+        body = problem.body(status, instance=self._context["request_id"], **told)
         await respond(self._pass_on, status, body, problem.MEDIA_TYPE, **named)
 
     @property
@@ -156,6 +158,7 @@ class Request(Current):
         if self.reason:
             fields["reason"] = self.reason
             self._process.errors[self.reason] += 1
+        fields |= {"dependency": self.dependency} if self.dependency else {}
         level = "warning" if status >= 500 or self.reason else "info"
         self._process.logs.line("request", level, self._context | fields)
 
@@ -202,6 +205,7 @@ class Request(Current):
         connection = self._scope["extensions"]["connection"]
         is_slow = self._is_reading and connection.is_receiving
         reason = "client_slow" if is_slow else "deadline"
+        self.dependency = "" if is_slow else "".join(self.uses[:1])
         self._process.abandoned.add(task)
         # Nor does the end of the process wait for it.
         connection.tasks.discard(task)

@@ -8,7 +8,7 @@ import os
 import re
 from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import Field, ValidationError
 from pydantic.functional_validators import AfterValidator, BeforeValidator, field_validator
@@ -20,14 +20,25 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from .rules import PREFIX
 
-__all__ = ["Port", "Seconds", "Settings", "Url", "expected", "mask", "schema_of"]
+__all__ = [
+    "Port",
+    "Seconds",
+    "Settings",
+    "Url",
+    "expected",
+    "hide",
+    "mask",
+    "place_of",
+    "schema_of",
+]
 
 WORDS = {"array": "JSON array", "boolean": "true/false", "object": "JSON object", "string": "text"}
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 _DSN = r"^https?://\w+@[^/?#\s@]+(/[^?#\s]*)?/\d+$"
-_DATABASE = r"^postgres(ql)?://[^/?#\s]+/[^/?#\s]+(\?[^#\s]*)?$"
+# An @ ends the credentials: one that belongs to a name or password is percent-encoded.
+_DATABASE = r"^postgres(ql)?://([^/?#\s@]*@[^/?#\s@]*|[^/?#\s@]+)/[^/?#\s@]+(\?[^#\s]*)?$"
 _TLS = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 Url = Annotated[str, Field(pattern=r"^https?://[^/?#\s@]+(/[^?#\s]*)?$")]
 _AnyCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
@@ -37,9 +48,10 @@ def _check_url(url: str) -> str:
     """
     Raises ValueError where the driver would find out only when it connects.
     """
-    # Its error tells of what is no port.
     parts = urlsplit(url)
-    _ = parts.port
+    for host in parts.netloc.rpartition("@")[2].split(","):
+        # `port` raises ValueError if it is not a number.
+        _ = urlsplit(f"//{host}").port
     told = dict(parse_qsl(parts.query, keep_blank_values=True))
     if (mode := told.get("sslmode", "prefer")) not in _TLS:
         raise ValueError(f"sslmode must be one of {', '.join(sorted(_TLS))}, got {mode!r}")
@@ -269,6 +281,27 @@ def expected(cls: type[Settings], name: str) -> str:
     kind = WORDS.get(kind, kind)
     limits = [f"{key} {value}" for key, value in schema.items() if "imum" in key or "Length" in key]
     return ", ".join([kind, *limits])
+
+
+def place_of(url: str) -> dict[str, Any]:
+    """
+    What may be shown of the URL of a database. Of several hosts, all but the last keep their port.
+
+    asyncpg reads a host in the query if there is none before the path.
+    """
+    parts, given = urlsplit(url), dict(parse_qsl(urlsplit(url).query))
+    hosts = unquote(parts.netloc.rpartition("@")[2])
+    hosts = hosts or f"{given.get('host', '')}:{given.get('port', 5432)}"
+    [(host, port)] = re.findall(r"^(.*?)(?::(\d+))?$", hosts)
+    return {"host": host, "port": int(port or 5432), "database": unquote(parts.path[1:])}
+
+
+def hide(secret: str) -> str:
+    """
+    Stars; of the URL of a database, its place is left.
+    """
+    url = "postgresql://**********@{host}:{port}/{database}"
+    return url.format_map(place_of(secret)) if re.match(_DATABASE, secret) else "**********"
 
 
 def mask(text: str) -> str:

@@ -28,6 +28,7 @@ from .database import Database, open_database
 from .deadline import DEADLINE
 from .health import Check
 from .life import Compose, Parts, Running, live
+from .limits import CURRENT, Current
 from .logs import get_logger
 from .problem import Unavailable
 from .process import Process
@@ -121,8 +122,9 @@ def run(compose: Compose, process: Process) -> None:
             consumer = _Consumer(worker.handlers, process, database)
             process.supervise("backlog", partial(watch, database, worker.handlers, own))
             process.supervise_thread("beat", consumer.beat)
+            queue = Check(name="queue", probe=consumer.ping, place=database.place)
             yield _Wired(
-                checks=[*worker.checks, Check(name="queue", probe=consumer.ping)],
+                checks=[*worker.checks, queue],
                 tasks=worker.tasks,
                 threads=worker.threads,
                 consumer=consumer,
@@ -211,7 +213,7 @@ class _Consumer:
                             stall = self._settings.message_stall_seconds
                             await connection.execute(BEAT, ids, leases, stall)
                 except EXPECTED as error:
-                    _tell(error)
+                    _tell(error, database)
                     pause = PAUSE_SECONDS
                 await asyncio.sleep(pause)
 
@@ -230,7 +232,7 @@ class _Consumer:
                     FETCH, uuid4(), stall, names, room, int(not is_suspicious)
                 )
         except EXPECTED as error:
-            _tell(error)
+            _tell(error, self._database)
             return None
         return list(rows)
 
@@ -274,6 +276,7 @@ class _Consumer:
             context["trace_id"] = parent[3:35]
         bind_contextvars(**context)
         TRACEPARENT.set(parent)
+        CURRENT.set(current := Current())
 
         reason, error = "killed", None
         if row["failures"] <= self._settings.message_attempts:
@@ -293,6 +296,7 @@ class _Consumer:
             "age_ms": round(row["age"] * 1000),
         }
         fields |= {"reason": reason} if reason else {}
+        fields |= {"dependency": current.dependency} if current.dependency else {}
         self._process.logs.line("message", "warning" if reason else "info", context | fields)
 
     async def _run(self, message: Message[Any], payload: str) -> tuple[str, BaseException | None]:
@@ -300,6 +304,7 @@ class _Consumer:
         Run the handler to its end or deadline; why it failed, if it did, and with which exception.
         """
         handler, limit = self._handlers[message.name], self._settings.message_deadline_seconds
+        current = CURRENT.get()
 
         async def work() -> None:
             DEADLINE.set(time.monotonic() + limit)
@@ -318,6 +323,7 @@ class _Consumer:
         is_over = over.done()
         over.cancel()
         if not task.done():
+            current.dependency = "".join(current.uses[:1])
             task.cancel()
             await asyncio.wait({task}, timeout=CANCEL_SECONDS)
             if not task.done():
@@ -326,6 +332,7 @@ class _Consumer:
                 _ = task.cancelled() or task.exception()
             return ("grace", None) if is_over else ("deadline", TimeoutError(f"after {limit:g} s"))
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        current.dependency = error.dependency if isinstance(error, Unavailable) else ""
         reason = "unavailable" if isinstance(error, Unavailable) else "bug"
         return reason if error else "", error
 
@@ -375,7 +382,7 @@ class _Consumer:
                 async with self._database.connection() as connection:
                     await connection.execute(sql, message.id, message.lease, *arguments)
             except EXPECTED as error:
-                _tell(error)
+                _tell(error, self._database)
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
                 return True
@@ -402,7 +409,8 @@ class _Wired(Parts):
     consumer: _Consumer
 
 
-def _tell(error: Exception) -> None:
+def _tell(error: Exception, database: Database) -> None:
+    # The database itself has logged what is `Unavailable`.
     if not isinstance(error, Unavailable):
-        # That one was told where it came from.
-        log.warning("queue_unavailable", reason=type(error).__name__, cause=str(error))
+        told = {"reason": type(error).__name__, "cause": str(error)}
+        log.warning("queue_unavailable", **told, **database.place)
