@@ -147,6 +147,27 @@ def test_outage_names_the_database(serve: Start, postgresql: PostgreSQL) -> None
     assert password not in service.stdout.read_text() + metrics
 
 
+@pytest.mark.promise("C2", "C6", "M10")
+def test_config_show_names_the_database(start: Start) -> None:
+    """
+    Host, port and name are shown; user, password, query and every other secret are not.
+    """
+    secrets = {
+        "database_url": "postgresql://someone:p%40ssword-4711@db.internal:6432/app?user=else-4711",
+        "backup_scratch_url": "postgresql://someone:4711-db@db.internal/scratch?password=word-4711",
+        "sentry_dsn": "https://key4711@sentry.example.com/4711",
+        "token": "token-4711",
+    }
+    command = start("config", "show", ready=False, **secrets)
+
+    assert command.process.wait(30) == 0
+    shown = command.stdout.read_text()
+    assert "APP_DATABASE_URL=postgresql://**********@db.internal:6432/app  # env" in shown
+    assert "APP_BACKUP_SCRATCH_URL=postgresql://**********@db.internal:5432/scratch  # env" in shown
+    assert "APP_SENTRY_DSN=**********  # env" in shown
+    assert not re.search("4711|someone", shown + command.stderr.read_text())
+
+
 @pytest.mark.promise("T1", "H1", "H2", "D2", "M4")
 def test_frozen(serve: Start, postgresql: PostgreSQL) -> None:
     """

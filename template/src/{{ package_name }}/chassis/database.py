@@ -183,10 +183,8 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """
     The database of `database_url`; nothing is connected until it is needed.
     """
-    pool = asyncpg.create_pool(
-        **connection_options(settings), min_size=0, max_size=settings.pool_size_max
-    )
-    await pool
+    options = connection_options(settings)
+    pool = await asyncpg.create_pool(**options, min_size=0, max_size=settings.pool_size_max)
     try:
         yield Database(pool, settings)
     finally:

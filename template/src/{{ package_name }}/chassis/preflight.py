@@ -47,10 +47,9 @@ async def examine(settings: Settings, processes: int) -> AsyncIterator[Finding]:
     try:
         async with open_database(settings) as database, database.connection() as connection:
             (facts,) = await connection.fetch(FACTS)
-            told = "PostgreSQL {version} answers at {host}:{port}/{database}, "
-            told = told.format(version=facts["version"], **database.place)
-            told += "with TLS" if facts["tls"] else "without TLS"
-            yield Finding("database", Exit.OK, told)
+            told = "PostgreSQL {version} answers at {host}:{port}/{database}, with{tls} TLS"
+            seen = {"version": facts["version"], "tls": "" if facts["tls"] else "out"}
+            yield Finding("database", Exit.OK, told.format(**seen, **database.place))
             yield _role(facts)
             yield _connections(settings, facts, processes)
             yield await _limits(settings, connection)

@@ -400,8 +400,7 @@ class _Consumer:
             command = f"dead list {row['id']}"
             log.error("message_dead", name=row["name"], reason=reason, action=f"see `{command}`")
         if outcome == "dead" or (reason == "bug" and row["failures"] == 1):
-            kind = f"message {row['name']}"
-            self._process.tell(error, event="message_dead", kind=kind)
+            self._process.tell(error, event="message_dead", kind=f"message {row['name']}")
 
 
 @dataclass(frozen=True, kw_only=True)
