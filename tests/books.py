@@ -57,7 +57,9 @@ class Person:
         prints nothing: then its pattern does not match what it is there for.
         """
         step = section(self.project, page, title).partition("**2. Do.**")[0]
-        printed = [self.run(found["script"], check=False, **shell) for found in BLOCK.finditer(step)]
+        printed = [
+            self.run(found["script"], check=False, **shell) for found in BLOCK.finditer(step)
+        ]
         assert printed, f"{page}#{title} has no block to look with"
         for found, text in zip(BLOCK.finditer(step), printed, strict=True):
             assert text.strip(), f"{page}#{title} prints nothing:\n{found['script']}"
