@@ -252,6 +252,7 @@ def _with_database(
     composed = Composed(folder, podman)
     composed.compose("--profile=job", "build")
     yield composed
+    podman("rm", "--force", "--time=0", f"{NAME}_worker_2", check=False)
     composed.compose("--profile=job", "down", "--volumes")
     for name in ("web", "worker", "job", "migrate"):
         podman("untag", f"localhost/{NAME}_{name}", f"localhost/{NAME}_{name}")
@@ -302,7 +303,8 @@ def test_functions_of_the_runbook(with_database: Composed) -> None:
     """
     composed = with_database
     git = "git -c user.name=t -c user.email=t@example.com"
-    composed.paste(f"git init -q && {git} add -A . && {git} commit -qm one")
+    composed.paste("git init -q && echo override.yaml >>.git/info/exclude")
+    composed.paste(f"{git} add -A . && {git} commit -qm one")
     earlier = composed.paste("git rev-parse HEAD").strip()
     composed.up(SHORT)
     composed.wait(composed.is_ready, seconds=RESOLVER_SECONDS)
@@ -315,6 +317,8 @@ def test_functions_of_the_runbook(with_database: Composed) -> None:
     composed.wait(lambda: '"event":"stacks"' in composed.paste("logs"), seconds=30)
     composed.paste("role=worker; scale 2")
     workers = composed.podman("ps", "--quiet", f"--filter=name={NAME}_worker").stdout.split()
+    # podman-compose's `down` forgets it.
+    composed.podman("rm", "--force", "--time=0", f"{NAME}_worker_2")
     backed_up = composed.paste("role=job; svc job backup")
     looked = composed.paste("role=job; svc job restore")
     path = re.search(r"APP_BACKUP_RESTORE=(/backups/[\w.-]+\.zip)", looked)

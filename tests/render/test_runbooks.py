@@ -30,6 +30,7 @@ ANSWERS: list[dict[str, Any]] = [
     WHOLE,
     {"processes": ["job"], "database": "none", "deploy": PLATFORMS},
     {"processes": ["web"], "database": "none", "deploy": PLATFORMS},
+    {"processes": ["worker", "job"], "database": "postgresql", "deploy": PLATFORMS},
     {"processes": ["web"], "deploy": []},
     *sampled(pairwise(), 4),
 ]
