@@ -28,7 +28,7 @@ from starlette.routing import Route
 
 from . import connections, flood, limits, outbound, overload, telemetry, wire
 from .chassis import flood as chassis_flood
-from .chassis import logs, process
+from .chassis import process
 from .chassis.asgi import Receive, Scope, Send
 from .chassis.fastapi import RequestModel, Router, create_api
 from .chassis.health import Check
@@ -303,7 +303,6 @@ async def compose(settings: Settings) -> AsyncIterator[Web]:
     global world  # noqa: PLW0603
     world = World(settings)
     process.DEBUG_SECONDS = settings.debug_seconds  # type: ignore[assignment]
-    logs.BATCH_SECONDS = settings.batch_seconds
     chassis_flood.WINDOW_SECONDS = settings.flood_seconds  # type: ignore[assignment]
     if settings.app == "broken":
         asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)

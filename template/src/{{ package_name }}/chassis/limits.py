@@ -55,6 +55,8 @@ class Current:
     route = ""
     # Why the answer is not the application's own.
     reason: str | None = None
+    # The exception and its place in short, if there was one.
+    error: str | None = None
     # False while a thread does the work: its task keeps the thread's place until it is done.
     is_cancellable = True
 

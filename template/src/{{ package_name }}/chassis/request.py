@@ -155,6 +155,7 @@ class Request(Current):
         }
         if self.reason:
             fields["reason"] = self.reason
+            fields["error"] = self.error
             self._process.errors[self.reason] += 1
         level = "warning" if status >= 500 or self.reason else "info"
         self._process.logs.line("request", level, self._context | fields)
