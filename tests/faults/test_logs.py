@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from harness import clean, free_ports, wait_until
+from harness import clean, free_ports
 
 CANARY = 'canary/"4711" ünïcode'
 LINES = "-----BEGIN KEY-----\ncanary-line-4711\n-----END KEY-----"

@@ -101,7 +101,7 @@ async def unspeakable() -> None:
     try:
         raise ValueError(Unspeakable())  # noqa: TRY301  # the fault
     except ValueError:
-        log.exception("unspeakable")
+        log.exception("unspeakable", number=2**80)
 
 
 @router.post("/fork")

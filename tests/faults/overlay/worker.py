@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from .broken import broken
 from .chassis.database import open_database
 from .chassis.deadline import remaining
 from .chassis.logs import get_logger
@@ -33,6 +34,7 @@ class Fault(Payload):
     swallow: float = 0
     unavailable: int = 0
     fail: int = 0
+    broken: str = ""
     die: int = 0
     effect: str = ""
     is_once: bool = False
@@ -50,6 +52,8 @@ async def compose(settings: Settings) -> AsyncIterator[Worker]:  # noqa: C901  #
                 os.kill(os.getpid(), signal.SIGKILL)
             if message.attempt <= fault.unavailable:
                 raise Unavailable("nobody answers")
+            if fault.broken:
+                raise broken(fault.broken)
             if message.attempt <= fault.fail:
                 raise ValueError(f"canary of {settings.token.get_secret_value()}")
             await asyncio.sleep(fault.sleep)
