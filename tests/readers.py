@@ -9,7 +9,7 @@ __all__ = ["stalled"]
 # The reader begins to read when there is a file `go`, or when the service has ended.
 _SCRIPT = """
 import os, socket, sys, time
-kind, full, size = sys.argv[1], sys.argv[2] == "full", int(sys.argv[3])
+kind, full, pause = sys.argv[1], sys.argv[2] == "full", float(sys.argv[3])
 if kind == "pipe":
     out, into = os.pipe()
 else:
@@ -19,9 +19,9 @@ if not os.fork():
     os.close(into)
     while not os.path.exists("go") and os.getppid() == service:
         time.sleep(0.01)
-    while said := os.read(out, size):
+    time.sleep(pause)
+    while said := os.read(out, 65536):
         os.write(1, said)
-        time.sleep(0.001 if size < 65536 else 0)
     os._exit(0)
 os.close(out)
 if full:
@@ -37,9 +37,9 @@ os.execvp(sys.argv[4], sys.argv[4:])
 """
 
 
-def stalled(kind: str = "pipe", *, full: bool = False, size: int = 65_536) -> tuple[str, ...]:
+def stalled(kind: str = "pipe", *, full: bool = False, pause: float = 0) -> tuple[str, ...]:
     """
     A prefix for a command whose stdout and stderr are one pipe or socket, which blocks, and which
-    is full from the start or not; later the reader takes *size* bytes at a time.
+    is full from the start or not. The reader begins *pause* seconds after it may.
     """
-    return sys.executable, "-c", _SCRIPT, kind, "full" if full else "empty", str(size)
+    return sys.executable, "-c", _SCRIPT, kind, "full" if full else "empty", str(pause)

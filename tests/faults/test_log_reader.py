@@ -259,6 +259,19 @@ def test_stalled_from_start_to_stop(start: Start, kind: str) -> None:
 
 
 @pytest.mark.promise("M8")
+def test_end_waits_for_the_reader(start: Start) -> None:
+    """
+    A reader that is back within a second gets the last lines of a process that stops.
+    """
+    service = start(prefix=stalled(full=True, pause=0.5))
+
+    (service.stdout.parent / "go").touch()
+    assert service.stop() == 0
+
+    assert service.wait_for("stopped")
+
+
+@pytest.mark.promise("M8")
 @pytest.mark.parametrize(
     ("path", "code"),
     [
