@@ -50,17 +50,24 @@ def test_identical_errors(start: Start) -> None:
 @pytest.mark.promise("M5")
 def test_bugs_in_requests(start: Start) -> None:
     """
-    A handler that fails every time: each request has its line and its id, one the traceback.
+    A handler that fails every time: each request has its line, its id, the exception and its place.
+    One has the traceback, and the number of the others leads there.
     """
-    service = start()
+    service = start(flood_seconds=600)
 
-    ids = {service.get("/flood/raise", method="POST").headers["x-request-id"] for _ in range(50)}
+    ids = {service.get("/flood/raise", method="POST").headers["x-request-id"] for _ in range(248)}
     service.stop()
 
-    assert len(service.events("request_failed")) == 1
-    assert {event["request_id"] for event in service.events("request", status=500)} == ids
-    assert service.events("events_suppressed", of="request_failed", suppressed=49)
-    assert len(ids) == 50
+    lines = service.events("request", status=500)
+    (failed,) = service.events("request_failed")
+    (told,) = service.events("events_suppressed", of="request_failed", suppressed=247)
+    assert {event["request_id"] for event in lines} == ids
+    assert len(ids) == 248
+    place = f"{failed['exception'][0]['frames'][-1]['lineno']}"
+    assert {event["error"] for event in lines} == {f"LookupError at flood.py:{place}"}
+    assert failed["error"] == told["error"] == lines[0]["error"]
+    assert failed["request_id"] == told["request_id"]
+    assert failed["exception"][0]["frames"]
 
 
 @pytest.mark.promise("M5")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from harness import wait_until
+from readers import stalled
 from receivers import receiver
 from runs import begun, ended
 
@@ -275,6 +276,35 @@ def test_failure_is_no_crash(job: Run) -> None:
     assert ended(broken)["outcome"] == "failed"
     (crash,) = broken.events("crash")
     assert "RuntimeError" in str(crash["exception"])
+
+
+@pytest.mark.promise("M9")
+@pytest.mark.parametrize(("name", "code"), [("tell", 0), ("shatter", 70), ("refuse", 75)])
+def test_run_without_measure(job: Run, name: str, code: int) -> None:
+    """
+    What a job returns or fails with fits the line of its run, which names the exception.
+    """
+    service = job(name)
+    if name == "refuse":
+        begun(service).send_signal(signal.SIGTERM)
+    line = ended(service)
+
+    assert line["exit_code"] == code
+    assert max(map(len, service.stdout.read_bytes().splitlines())) < 65_536
+    assert "tasks.py" in line.get("error", line.get("cause", "tasks.py"))
+    assert line.get("left_out", {}).get("characters", 0) > 9_000_000 or name != "tell"
+
+
+@pytest.mark.promise("M8")
+@pytest.mark.parametrize(("name", "code"), [("succeed", 0), ("fail", 70), ("hold", None)])
+def test_reader_that_stalls(job: Run, name: str, code: int | None) -> None:
+    """
+    A run ends in time, whatever it does, although nobody reads its log.
+    """
+    limits = {"grace_seconds": 0.1, "request_deadline_seconds": 0.05}
+    service = job(name, prefix=stalled(full=True), job_max_runtime_seconds=1, **limits)
+
+    assert service.process.wait(20) == (-signal.SIGALRM if code is None else code)
 
 
 def test_last_success_stays(job: Run, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from harness import clean, free_ports, wait_until
+from harness import clean, free_ports
 
 CANARY = 'canary/"4711" ünïcode'
 LINES = "-----BEGIN KEY-----\ncanary-line-4711\n-----END KEY-----"
@@ -248,16 +248,3 @@ def test_progress_without_a_newline(start: Start) -> None:
     printed = [line["text"] for line in service.events("printed")]
     assert sum(map(len, printed)) > 0.99 * 20_000 * 100
     assert max(map(len, printed)) < 10_000
-
-
-def test_closed_stdout_does_not_stop_the_service(start: Start) -> None:
-    """
-    A log that nobody reads any more costs log lines, which are counted, not requests.
-    """
-    service = start(prefix=("sh", "-c", 'exec "$0" "$@" >/dev/full'))
-
-    assert service.get("/faults/ok").status == 200
-    wait_until(
-        lambda: b"app_log_lines_dropped_total 0" not in service.get("/metrics", admin=True).body
-    )
-    assert service.stop() == 0

@@ -337,6 +337,41 @@ def forms(secret: str) -> list[bytes]:
     ]
 
 
+@pytest.mark.promise("M9")
+@pytest.mark.parametrize(
+    "what", ["group", "nested", "causes", "notes", "message", "unicode", "recursion"]
+)
+def test_error_without_measure(start: Start, tracker: Receiver, what: str) -> None:
+    """
+    An exception of any size reaches the tracker, as far as it fits, with where it was raised.
+    """
+    service = start(sentry_dsn=tracker.dsn)
+
+    service.get(f"/long/raise/{what}", method="POST")
+    service.stop()
+
+    (event,) = tracker.events
+    assert len(tracker.bodies) < 200_000
+    assert "raise_it" in event["message"]
+    assert event["extra"]["left_out"]
+
+
+@pytest.mark.promise("M9")
+def test_span_without_measure(start: Start, collector: Receiver) -> None:
+    """
+    A span of any size reaches the collector, as far as it fits, and no part of a secret with it.
+    """
+    token = "plain-canary-4711"  # noqa: S105  # the bait
+    service = start(otlp_endpoint=collector.endpoint, token=token)
+
+    service.get(f"/faults/span?text={token}&times=100000")
+    service.stop()
+
+    assert len(collector.spans) == 2
+    assert len(collector.bodies) < 100_000
+    assert not any(token[:size].encode() in collector.bodies for size in range(3, len(token)))
+
+
 @pytest.mark.promise("C2")
 @pytest.mark.parametrize("canary", [CANARY, "plain-canary-4711"])
 def test_no_secret_is_sent(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from faulty_postgresql import PostgreSQL
 from harness import wait_until
+from readers import stalled
 from receivers import receiver
 
 # Quick, and consistent with one another.
@@ -143,6 +144,45 @@ def test_wedged_worker(queue: Queue) -> None:
 
     assert first.process.wait(20) == 70
     wait_until(lambda: began([second], number), seconds=8)
+
+
+@pytest.mark.promise("M9")
+@pytest.mark.parametrize("what", ["group", "nested", "causes", "notes", "message"])
+def test_poison_without_measure(queue: Queue, what: str) -> None:
+    """
+    A message that fails beyond measure is dead with the ends of its traceback, and each line about
+    it has a limit and names the exception.
+    """
+    poison = queue.put(broken=what)
+    worker = queue.worker(message_attempts=2)
+
+    queue.wait_until_empty()
+    assert worker.stop() == 0
+
+    (row,) = queue.rows()
+    lines = worker.events("message", message_id=poison)
+    assert max(map(len, worker.stdout.read_bytes().splitlines())) < 65_536
+    assert "Traceback" in row["error"]
+    assert 'worker.py", line ' in row["error"]
+    assert len(row["error"]) <= 10_000
+    assert len(lines) == 2
+    assert all(" at worker.py:" in line["error"] for line in lines)
+
+
+@pytest.mark.promise("M8")
+def test_reader_that_stalls(queue: Queue) -> None:
+    """
+    A worker whose log nobody reads handles messages, and stops in time.
+    """
+    worker = queue.worker(prefix=stalled(full=True))
+    for number in range(20):
+        queue.put(effect=str(number))
+
+    queue.wait_until_empty()
+    assert worker.get("/livez", admin=True).status == 200
+    assert worker.stop() == 0
+
+    assert len(queue.effects()) == 20
 
 
 @pytest.mark.promise("J5")

@@ -130,7 +130,9 @@ def preflight() -> Exit:
         told = f"settings that differ from their defaults: {len(loaded.origins)}"
         found.append((Exit.OK, f"configuration: {told}"))
         lines = [f"{'fail' if code else 'pass'}  {told}" for code, told in sorted(found)]
-        Sink(_secrets_in(loaded.settings)).msg("\n".join(lines).encode())
+        sink = Sink(_secrets_in(loaded.settings))
+        sink.msg("\n".join(lines).encode())
+        sink.flush(seconds=1)
         # A probe that hangs must not hold back the end.
         os._exit(max(code for code, _ in found))
 
@@ -320,17 +322,7 @@ def main() -> NoReturn:
         # The reader, such as `head`, has seen enough.
         os._exit(Exit.OK)
     except Exception as error:  # noqa: BLE001  # told, and the process ends
-        import traceback
-
-        text = "".join(traceback.format_exception(error))
-        for name, value in os.environ.items():
-            # Whichever of them is a secret, nobody knows yet.
-            if name.startswith("APP_") and len(value) > 5:  # noqa: PLR2004  # as in the logs
-                text = text.replace(value, "**********")
-        if sys.stderr.isatty():
-            print(text, file=sys.stderr)
-        else:
-            _tell("critical", "crash", cause="command", exception=text)
+        _tell("critical", "crash", error, cause="command")
         sys.exit(Exit.BUG)
 
 
@@ -441,21 +433,33 @@ def _load(*, is_dev: bool = False) -> "Loaded[Any]":
     sys.exit(Exit.CONFIGURATION)
 
 
-def _tell(level: str, event: str, **fields: object) -> None:
+def _tell(level: str, event: str, error: Exception | None = None, **fields: object) -> None:
     """
     One line, before there are logs or without: for a machine in their shape, for a person as text.
     """
+    from .chassis.excerpt import Excerpt, dumps, fit, traceback_text
+    from .chassis.sink import Sink
+
     stream = sys.stdout if level == "info" else sys.stderr
-    if stream.isatty():
+    head = {"timestamp": datetime.now(UTC), "level": level, "event": event}
+    head |= _identity(os.environ.get("APP_REVISION", "unknown"))
+    # Which of them is a secret is unknown before there are settings.
+    values = [value for name, value in os.environ.items() if name.startswith("APP_")]
+    sink = Sink(values if error else (), stream.fileno())
+    if stream.isatty() and error:
+        sink.msg(traceback_text(Excerpt(sink.cut).exceptions(error)).encode())
+    elif stream.isatty():
         told = [f"{name}={value}" for name, value in fields.items() if name != "sql"]
         print(
             f"{event:<20}", *told, *[f"\n{fields['sql']}"] if "sql" in fields else (), file=stream
         )
-        return
-    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    head = {"timestamp": now, "level": level, "event": event}
-    revision = os.environ.get("APP_REVISION", "unknown")
-    print(json.dumps({**head, **_identity(revision), **fields}), file=stream, flush=True)
+    elif level == "info":
+        # What the command was asked for is written whole, whatever its length.
+        print(dumps({**head, **fields}).decode(), flush=True)
+    else:
+        sink.msg(fit({**head, **fields}, sink.cut, error))
+    # A reader that stalls must not hold back the end.
+    sink.flush(seconds=1)
 
 
 def _text(value: object) -> str:

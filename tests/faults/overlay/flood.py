@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from itertools import count
 
 from fastapi import Response
 
@@ -20,6 +21,7 @@ __all__ = ["router"]
 router = Router(prefix="/flood")
 log = get_logger()
 _kept: list[object] = []
+_numbers = count()
 
 
 def _fail(kind: str) -> None:
@@ -51,6 +53,12 @@ async def errors(times: int, kind: str = "lookup") -> float:
         except Exception:
             log.exception("failed", number=number)
     return (time.process_time() - began) / times * 1e6
+
+
+@router.post("/warn")
+async def warn() -> None:
+    for _ in range(5):
+        log.warning("warned", number=next(_numbers), text="x" * 500)
 
 
 @router.post("/elsewhere")
@@ -93,7 +101,7 @@ async def unspeakable() -> None:
     try:
         raise ValueError(Unspeakable())  # noqa: TRY301  # the fault
     except ValueError:
-        log.exception("unspeakable")
+        log.exception("unspeakable", number=2**80)
 
 
 @router.post("/fork")

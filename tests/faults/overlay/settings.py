@@ -4,7 +4,7 @@ Settings with secrets, laid over those of a generated service.
 
 from pydantic import Field, HttpUrl, SecretBytes, SecretStr
 
-from .chassis import flood, logs, settings
+from .chassis import flood, settings
 
 __all__ = ["Settings"]
 
@@ -26,8 +26,6 @@ class Settings(settings.Settings):
     """How long SIGUSR2 lasts."""
     flood_seconds: float = flood.WINDOW_SECONDS
     """How long what was told is not told again."""
-    batch_seconds: float = logs.BATCH_SECONDS
-    """How long request lines wait."""
     critical: bool = False
     """Whether its check is critical."""
     token: SecretStr = SecretStr("")

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from .broken import broken
 from .chassis.job import Failed, Jobs
 from .chassis.problem import Unavailable
 from .settings import Settings
@@ -86,7 +87,29 @@ async def miss() -> Mapping[str, object]:
     raise Unavailable("the other side is away")
 
 
+async def tell() -> Mapping[str, object]:
+    return {"rows": "x" * 10_000_000, "names": list(range(100_000))}
+
+
+async def shatter() -> Mapping[str, object]:
+    raise broken("nested")
+
+
+async def refuse() -> Mapping[str, object]:
+    """
+    Told to stop, it fails beyond measure.
+    """
+    _begin()
+    try:
+        await asyncio.sleep(60)
+    finally:
+        raise broken("nested")
+
+
 JOBS = {
+    "tell": tell,
+    "shatter": shatter,
+    "refuse": refuse,
     "succeed": succeed,
     "wait": wait,
     "finish": finish,

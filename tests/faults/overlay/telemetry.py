@@ -20,10 +20,11 @@ async def raise_the_same() -> None:
 
 
 @router.get("/span")
-async def span(text: str) -> dict[str, str]:
+async def span(text: str, times: int = 1) -> dict[str, str]:
     """
     What a team may do: a span of its own, with too much in it.
     """
+    text *= times
     with trace.get_tracer(__name__).start_as_current_span(text, attributes={"text": [text]}) as own:
         own.add_event(text, {"text": text})
     return {}

@@ -26,9 +26,9 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from . import connections, flood, limits, outbound, overload, telemetry, wire
+from . import connections, flood, limits, long, outbound, overload, telemetry, wire
 from .chassis import flood as chassis_flood
-from .chassis import logs, process
+from .chassis import process
 from .chassis.asgi import Receive, Scope, Send
 from .chassis.fastapi import RequestModel, Router, create_api
 from .chassis.health import Check
@@ -288,7 +288,7 @@ async def _text(request: Any) -> PlainTextResponse:
 
 
 def api(*more: Any, docs: bool = False) -> FastAPI:
-    parts = [connections, flood, limits, outbound, overload, telemetry, wire]
+    parts = [connections, flood, limits, long, outbound, overload, telemetry, wire]
     routers = [*(part.router for part in parts), *more]
     return create_api(router, *routers, wire.lenient, docs=docs)
 
@@ -303,7 +303,6 @@ async def compose(settings: Settings) -> AsyncIterator[Web]:
     global world  # noqa: PLW0603
     world = World(settings)
     process.DEBUG_SECONDS = settings.debug_seconds  # type: ignore[assignment]
-    logs.BATCH_SECONDS = settings.batch_seconds
     chassis_flood.WINDOW_SECONDS = settings.flood_seconds  # type: ignore[assignment]
     if settings.app == "broken":
         asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from .broken import broken
 from .chassis.database import Database, open_database
 from .chassis.deadline import remaining
 from .chassis.logs import get_logger
@@ -35,6 +36,7 @@ class Fault(Payload):
     swallow: float = 0
     unavailable: int = 0
     fail: int = 0
+    broken: str = ""
     die: int = 0
     effect: str = ""
     is_once: bool = False
@@ -62,13 +64,15 @@ WRONG: list[dict[str, Any]] = [
 async def compose(settings: Settings) -> AsyncIterator[Worker]:  # noqa: C901  # faults
     async with open_database(settings) as database:
 
-        async def handle(message: Message[Fault]) -> None:  # one fault after another
+        async def handle(message: Message[Fault]) -> None:  # noqa: C901  # one fault after another
             fault = message.payload
             log.info("began", number=message.id, trace=TRACEPARENT.get(), left=remaining())
             if message.attempt <= fault.die:
                 os.kill(os.getpid(), signal.SIGKILL)
             if message.attempt <= fault.unavailable:
                 raise Unavailable("nobody answers", dependency="peer")
+            if fault.broken:
+                raise broken(fault.broken)
             if message.attempt <= fault.fail:
                 raise ValueError(f"canary of {settings.token.get_secret_value()}")
             await asyncio.sleep(fault.sleep)

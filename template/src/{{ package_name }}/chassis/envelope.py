@@ -9,6 +9,7 @@ from prometheus_client import Counter, Histogram
 
 from . import problem
 from .asgi import App, Receive, Scope, Send
+from .excerpt import brief
 from .logs import get_logger
 from .process import Process
 from .request import Request
@@ -81,7 +82,9 @@ class Envelope:
             return
         if request.is_too_large:
             await request.answer("body_too_large")
-        elif isinstance(error, problem.Unavailable):
+            return
+        request.error = brief(error)
+        if isinstance(error, problem.Unavailable):
             request.dependency = error.dependency
             await request.answer("unavailable", error.status)
         elif isinstance(error, asyncio.CancelledError) and self.process.stopping:

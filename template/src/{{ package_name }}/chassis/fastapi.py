@@ -25,6 +25,7 @@ from starlette.routing import Match
 
 from . import problem
 from .asgi import Receive, Scope, Send
+from .excerpt import brief
 from .limits import CURRENT, Limits
 
 __all__ = ["AnyQueryRoute", "RequestModel", "Router", "create_api"]
@@ -365,14 +366,16 @@ async def _refused(_: Request, error: problem.Refused) -> Response:
 
 
 async def _unavailable(_: Request, error: problem.Unavailable) -> Response:
+    CURRENT.get().error = brief(error)
     later = {"Retry-After": "1"} if error.status == 503 else None
     return _problem(error.status, later, reason="unavailable", dependency=error.dependency)
 
 
-async def _bug(_: Request, __: Exception) -> Response:
+async def _bug(_: Request, error: Exception) -> Response:
     """
-    FastAPI raises it again after this answer; the envelope reports it.
+    FastAPI raises it again after this answer, and the envelope reports it.
     """
+    CURRENT.get().error = brief(error)
     return _problem(500, reason="bug")
 
 

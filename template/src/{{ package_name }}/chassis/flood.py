@@ -2,91 +2,85 @@
 Flood control: what repeats is told once, or a few times, in ten seconds, and then as a number.
 """
 
-import sys
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
 from structlog import DropEvent
+from structlog.contextvars import get_contextvars
 from structlog.typing import EventDict
+
+from .excerpt import Cut, Excerpt, brief, fit, origin
 
 __all__ = ["Flood"]
 
 WINDOW_SECONDS = 10
 KEYS_MAX = 1000
-# The package that this chassis is a part of.
-OURS = __file__.rpartition("chassis")[0]
+# What leads to the event that was logged.
+IDS = ("request_id", "message_id", "run_id")
 
 
 @dataclass(slots=True)
 class Repeated:
     """
-    Events that are alike: how many were suppressed; below zero, so many may still be told.
+    Events that are alike: how many were suppressed; below zero, so many may still be logged.
     """
 
-    event: str
     level: str
     ends: float
     count: int
+    fields: dict[str, Any]
 
 
 class Flood:
     """
-    Knows what was told lately; writes numbers by *line* and compares fields by *dumps*.
+    Knows what was logged lately; writes numbers by *line* and shortens texts by *cut*.
     """
 
-    def __init__(self, line: Callable[..., None], dumps: Callable[..., bytes]) -> None:
+    def __init__(self, line: Callable[..., None], cut: Cut) -> None:
         self.suppressed = 0
-        self._line, self._dumps = line, dumps
-        # No lock: each step is atomic, and a finaliser may log between any two.
+        self._line, self._cut = line, cut
+        # No lock: each step is atomic, and a finalizer may log between any two.
         self._seen: dict[int, Repeated] = {}
 
-    def limit(self, _: object, level: str, event: EventDict) -> EventDict:
+    def limit(self, level: str, event: EventDict, error: BaseException | None) -> None:
         """
-        Let pass what is new, as a processor of structlog.
+        Raises DropEvent if the event is one of many that are alike.
 
-        Errors are alike by name, type and place. What has no exception must be the same in every
-        field, and is told ten times: a state may well change to and fro.
+        Errors are alike by name, type and place. Events without an exception are alike if every
+        field is the same. They are logged ten times, because a state may well change to and fro.
         """
         if level in {"debug", "info"}:
-            return event
-        error = event.get("exc_info")
-        if error is True or isinstance(error, tuple):
-            error = sys.exc_info()[1] if error is True else error[1]
-        if isinstance(error, BaseException):
+            return
+        times, alike = 10, dict(event)
+        if error is not None:
             # What a third party writes into its text, others write into fields.
-            times, alike = 1, hash((level, event.get("logger", event["event"]), *_place(error)))
-        else:
-            times, alike = 10, hash((level, self._dumps(event)))
-        if seen := self._seen.get(alike):
+            times, alike = 1, {"name": event.get("logger", event["event"])}
+        place = (type(error), *origin(error)) if error is not None else ()
+        key = hash((level, fit(alike, self._cut), place))
+        if seen := self._seen.get(key):
             seen.count += 1
             if seen.count > 0:
                 self.suppressed += 1
                 raise DropEvent
-        else:
-            if len(self._seen) >= KEYS_MAX:
-                self.tell()
-            ends = time.monotonic() + WINDOW_SECONDS
-            self._seen[alike] = Repeated(event["event"], level, ends, 1 - times)
-        return event
+            return
+        if len(self._seen) >= KEYS_MAX:
+            self.tell()
+        fields = Excerpt(self._cut, 1_000).fields({"of": event["event"]})
+        fields |= {"error": brief(error)} if error is not None else {}
+        # Those of the first, which is logged in full.
+        context = get_contextvars()
+        fields |= {key: context[key] for key in IDS if key in context}
+        self._seen[key] = Repeated(level, time.monotonic() + WINDOW_SECONDS, 1 - times, fields)
 
     def tell(self, until: float = inf) -> None:
         """
-        Tell the numbers of all that ends *until* then, in seconds of time.monotonic; forget it.
+        Log the numbers of all that ends *until* then, in seconds of time.monotonic; forget them.
         """
         for key in [key for key, seen in list(self._seen.items()) if seen.ends <= until]:
             seen = self._seen.pop(key, None)
             if seen and seen.count > 0:
-                fields = {"of": seen.event, "suppressed": seen.count}
+                fields = {"of": seen.fields["of"], "suppressed": seen.count, **seen.fields}
                 self._line("events_suppressed", seen.level, fields)
-
-
-def _place(error: BaseException) -> tuple[object, ...]:
-    """
-    An exception's type, where it was raised, and the last call of ours on the way there.
-    """
-    trace = traceback.walk_tb(error.__traceback__)
-    calls = [(frame.f_code.co_filename, line) for frame, line in trace]
-    return type(error), *calls[-1:], *[call for call in calls if call[0].startswith(OURS)][-1:]

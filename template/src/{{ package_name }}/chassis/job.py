@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from structlog.contextvars import bind_contextvars
 
 from .arguments import Checked, FileName
+from .excerpt import brief
 from .exits import Exit
 from .health import Check
 from .lock import Lost, Overlap, hold
@@ -117,7 +118,7 @@ class _Run:
         late = threading.Timer(limit + grace + 1, self._stop_late)
         late.daemon = True
         late.start()
-        faulthandler.register(signal.SIGALRM, file=2, chain=True)
+        faulthandler.register(signal.SIGALRM, file=process.stderr, chain=True)
         signal.setitimer(signal.ITIMER_REAL, limit + grace + 5)
         self._ping("/start")
         process.ready = True
@@ -139,7 +140,9 @@ class _Run:
             error = work.exception() if work.done() and not work.cancelled() else None
             # Who was told to stop and is done all the same, is done.
             if outcome != "stopped" or work.cancelled() or not work.done() or error:
-                self._end(CODES[outcome], outcome, cause=repr(error) if error else "it was cut off")
+                self._end(
+                    CODES[outcome], outcome, cause=brief(error) if error else "it was cut off"
+                )
         try:
             self._fields = dict(work.result())
         except BaseException as error:  # noqa: BLE001  # the process ends
@@ -154,6 +157,7 @@ class _Run:
         if isinstance(error, Unavailable):
             told = {"cause": str(error), "dependency": error.dependency, "action": ACTION}
             self._end(Exit.UNAVAILABLE, "unavailable", **told)
+        self._fields["error"] = brief(error)
         if not isinstance(error, Failed):
             self._process.crash(f"job {self._name}", error)
         if error.code == Exit.BUG:

@@ -70,6 +70,8 @@ class Current:
     # Why the answer is not the application's own, and which dependency did not answer, if known.
     reason: str | None = None
     dependency = ""
+    # The exception and its place in short, if there was one.
+    error: str | None = None
     # False while a thread does the work: its task keeps the thread's place until it is done.
     is_cancellable = True
 

@@ -5,95 +5,31 @@ structlog, standard-library loggers, warnings, the canonical request line and wh
 prints all end in one `Sink`, which masks the values of secret settings.
 """
 
-import base64
 import io
-import json
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, quote_plus
 
-import orjson
 import structlog
-from structlog.processors import ExceptionRenderer, TimeStamper, add_log_level
-from structlog.tracebacks import ExceptionDictTransformer
-from structlog.typing import EventDict, Processor
+from structlog.contextvars import get_contextvars
+from structlog.typing import EventDict
 
+from .excerpt import FIT_BYTES, brief, dumps, fit
 from .flood import Flood
+from .sink import Sink
 
 __all__ = ["LEVELS", "Logs", "Sink", "get_logger"]
 
-BATCH_SECONDS, BATCH_BYTES = 0.02, 65_536
+# Between two looks whether the reader of the log is back.
+RETRY_SECONDS = 0.05
+PRINTED_CHARACTERS = 4_096
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 get_logger = structlog.get_logger
-
-
-class Sink:
-    """
-    Writes whole lines to stdout; never raises, never shows a secret.
-    """
-
-    def __init__(self, secrets: Iterable[str]) -> None:
-        self.dropped = 0
-        # Reentrant: a finaliser may log while its own thread writes.
-        self._lock = threading.RLock()
-        self._waiting: list[bytes] = []
-        self._size, self._begun = 0, b""
-        self.some = threading.Event()
-        # At most so much waits: nothing, as long as nobody comes back for it.
-        self.most = 0
-        # A child process would write what waits once more.
-        os.register_at_fork(before=self.flush)
-        # A shorter one would garble ordinary words; the longest first, or it leaves its tail.
-        lines = {line for secret in secrets for line in (secret, *secret.splitlines())}
-        forms = {form for line in lines if len(line) >= 6 for form in _forms(line)}
-        self._forms = sorted(forms, key=len, reverse=True)
-
-    def msg(self, line: bytes, *, now: bool = True) -> None:
-        """
-        Write *line* after those that wait: now, or soon and together with others.
-        """
-        line = self.mask(line) + b"\n"
-        with self._lock:
-            self._waiting.append(line)
-            self._size += len(line)
-            if now or self._size >= self.most:
-                self.flush()
-            elif len(self._waiting) == 1:
-                self.some.set()
-
-    def flush(self) -> None:
-        """
-        Write what waits, from any thread; what can't be written is counted.
-        """
-        with self._lock:
-            lines, self._waiting, self._size = self._waiting, [], 0
-            data, written = self._begun + b"".join(lines), 0
-            try:
-                while written < len(data):
-                    written += os.write(1, memoryview(data)[written:])
-                self._begun = b""
-            except OSError:
-                # A line that has begun goes on before the next, or neither could be read.
-                end = data.index(b"\n", written - 1) + 1 if written else len(self._begun)
-                self._begun = data[written:end]
-                self.dropped += data.count(b"\n", end)
-
-    debug = info = warning = error = critical = msg
-
-    def mask(self, line: bytes) -> bytes:
-        """
-        Hide every secret in *line*, in each form that `_forms` knows.
-        """
-        for form in self._forms:
-            line = line.replace(form, b"**********")
-        return line
 
 
 class Logs:
@@ -105,12 +41,15 @@ class Logs:
         self, identity: dict[str, str], *, console: bool, level: str, secrets: Iterable[str]
     ) -> None:
         self.identity, self.console = identity, console
-        self.sink = Sink(secrets)
-        self.flood = Flood(self.line, _dumps)
+        self.sink, self._told = Sink(secrets), 0
+        self.flood = Flood(self.line, self.sink.cut)
+        plain = structlog.dev.plain_traceback
+        self._pretty = structlog.dev.ConsoleRenderer(os.isatty(1), exception_formatter=plain)
         if not console:
-            sys.stdout, sys.stderr = _Printed("stdout", 1), _Printed("stderr", 2)
+            sys.stdout = _Printed("stdout", 1, self.sink)
+            sys.stderr = _Printed("stderr", 2, self.sink)
         structlog.configure(
-            processors=self._processors(),
+            processors=[self._render],
             wrapper_class=structlog.make_filtering_bound_logger(0),
             logger_factory=lambda *_: self.sink,
             cache_logger_on_first_use=True,
@@ -137,51 +76,55 @@ class Logs:
         if self.console:
             get_logger().log(LEVELS[level], event, **fields)
         elif LEVELS[level] >= self._least:
-            head = {"timestamp": datetime.now(UTC), "level": level, "event": event}
-            self.sink.msg(_dumps({**head, **self.identity, **fields}), now=False)
+            whole, line = {**self._head(event, level), **fields}, b""
+            with suppress(TypeError):
+                line = dumps(whole)
+            is_whole = 0 < len(line) <= FIT_BYTES
+            self.sink.msg(line if is_whole else fit(whole, self.sink.cut))
 
     def run(self) -> None:
         """
-        Write batches for ever; in a thread of its own, for a handler may hold the event loop.
+        Write what waits for the reader, and tell what was left out, for ever; in a thread.
         """
-        self.sink.most = BATCH_BYTES
         while True:
-            self.sink.some.wait(1)
-            time.sleep(BATCH_SECONDS)
-            self.sink.some.clear()
+            time.sleep(RETRY_SECONDS if self.sink.waiting else 1)
             self.flood.tell(until=time.monotonic())
-            self.sink.flush()
+            self.flush()
 
-    def close(self) -> None:
+    def flush(self, *, seconds: float = 0) -> None:
         """
-        Write and tell all that waits; from now on nothing does.
+        Write what waits, within *seconds*, and how many lines were dropped if the reader is back.
         """
-        self.sink.most = 0
-        self.flood.tell()
-        self.sink.flush()
+        self.sink.flush(seconds=seconds)
+        if not self.sink.waiting and (lines := self.sink.dropped - self._told):
+            self._told += lines
+            self.line("log_lines_dropped", "warning", {"lines": lines})
 
-    def _processors(self) -> list[Processor]:
-        def threshold(_: object, method: str, event: EventDict) -> EventDict:
-            # Here and not in the wrapper, so that cached loggers follow a change.
-            if LEVELS[method] < self._least:
-                raise structlog.DropEvent
-            return event
+    def _head(self, event: object, level: str) -> dict[str, Any]:
+        now = datetime.now(UTC)
+        return {"timestamp": now, "level": level, "event": event, **self.identity}
 
-        def arrange(_: object, __: str, event: EventDict) -> EventDict:
-            head = {key: event.pop(key) for key in ("timestamp", "level", "event")}
-            return {**head, **self.identity, **event}
-
-        merge, stamp = structlog.contextvars.merge_contextvars, TimeStamper(fmt="iso", utc=True)
-        # Who tries again at a terminal wants to see it again.
-        limit: list[Processor] = [] if self.console else [self.flood.limit]
-        first: list[Processor] = [threshold, *limit, merge, add_log_level, stamp]
+    def _render(self, _: object, level: str, fields: EventDict) -> bytes:
+        # Here and not in the wrapper, so that cached loggers follow a change.
+        if LEVELS[level] < self._least:
+            raise structlog.DropEvent
+        error = fields.pop("exc_info", None)
+        if error is True or isinstance(error, tuple):
+            error = sys.exc_info()[1] if error is True else error[1]
+        error = error if isinstance(error, BaseException) else None
+        # A person who tries again at a terminal wants to see it again.
+        if not self.console:
+            self.flood.limit(level, fields, error)
+        # Ids come first: they are needed most if not everything fits.
+        whole = {**self._head(fields.pop("event"), level), **get_contextvars(), **fields}
         if self.console:
-            plain = structlog.dev.plain_traceback
-            pretty = structlog.dev.ConsoleRenderer(os.isatty(1), exception_formatter=plain)
-            return [*first, lambda *args: pretty(*args).encode(errors="backslashreplace")]
-        # Local variables stay out of tracebacks: they hold secrets.
-        frames = ExceptionDictTransformer(show_locals=False, max_frames=20)
-        return [*first, arrange, ExceptionRenderer(frames), lambda *args: _dumps(args[2])]
+            own = {key: value for key, value in whole.items() if key not in self.identity}
+            own |= {"timestamp": f"{whole['timestamp']:%FT%TZ}", "exc_info": error}
+            text = self.sink.cut(str(self._pretty(None, level, own)), FIT_BYTES)
+            return text.encode(errors="backslashreplace")
+        if error is not None:
+            whole.setdefault("error", brief(error))
+        return fit(whole, self.sink.cut, error)
 
 
 class _Bridge(logging.Handler):
@@ -203,40 +146,18 @@ class _Printed(io.TextIOBase):
     Turns what code prints into events, so that every line stays JSON.
     """
 
-    def __init__(self, stream: str, descriptor: int) -> None:
-        self._stream, self._descriptor, self._rest = stream, descriptor, ""
+    def __init__(self, stream: str, descriptor: int, sink: Sink) -> None:
+        self._stream, self._descriptor, self._sink, self._rest = stream, descriptor, sink, ""
 
     def write(self, text: str) -> int:
         *lines, self._rest = (self._rest + text).split("\n")
-        if len(self._rest) > 8192:
-            lines, self._rest = [*lines, self._rest], ""
+        if len(self._rest) > PRINTED_CHARACTERS:
+            # What may be the first half of a secret waits for the second.
+            told, self._rest = self._sink.split(self._rest)
+            lines.append(told)
         for line in filter(str.strip, lines):
             get_logger().info("printed", stream=self._stream, text=line)
         return len(text)
 
     def fileno(self) -> int:
         return self._descriptor
-
-
-def _dumps(event: Mapping[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(event, repr, orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
-    except Exception:  # noqa: BLE001  # lone surrogates, large integers, a broken repr
-        return orjson.dumps({str(key): _plain(value) for key, value in event.items()})
-
-
-def _plain(value: object) -> str:
-    with suppress(Exception):
-        return value if isinstance(value, str) and value.isascii() else ascii(value)
-    return f"<{type(value).__name__}>"
-
-
-def _forms(secret: str) -> set[bytes]:
-    """
-    A secret as it may appear in a line: raw, JSON-escaped, URL-encoded, base64.
-    """
-    texts = [secret, repr(secret)[1:-1], ascii(secret)[1:-1], quote(secret), quote_plus(secret)]
-    texts += [json.dumps(text, ensure_ascii=False)[1:-1] for text in texts]
-    texts += [json.dumps(secret)[1:-1], quote(secret, safe="")]
-    codes = [base64.b64encode(secret.encode()), base64.urlsafe_b64encode(secret.encode())]
-    return {text.encode() for text in texts} | {code.rstrip(b"=") for code in codes}

@@ -6,23 +6,28 @@ As JSON (OTLP/HTTP), which costs less to import than protobuf and can be masked 
 
 import json
 from collections.abc import Container, Sequence
+from typing import Any
 from urllib.request import Request, urlopen
 
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.json.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .asgi import App, Message, Receive, Scope, Send
+from .excerpt import Cut
 from .logs import Logs
 from .settings import Settings
 from .telemetry import Telemetry
 
 __all__ = ["start"]
 
+# Characters of a text that are kept, and those that are sent: the end of what is kept may be the
+# first half of a secret.
+KEPT_SIZE, SENT_SIZE, ITEMS_MAX = 65_536, 4_096, 1_000
 _W3C = TraceContextTextMapPropagator()
 
 
@@ -34,7 +39,8 @@ def start(settings: Settings, logs: Logs) -> Telemetry:
     named |= {"service.name": logs.identity["service"]}
     resource = Resource({**named, "deployment.environment.name": settings.environment})
     sampler = ParentBased(TraceIdRatioBased(settings.trace_sample_ratio))
-    provider = TracerProvider(sampler, resource, shutdown_on_exit=False)
+    limits = SpanLimits(max_attribute_length=KEPT_SIZE)
+    provider = TracerProvider(sampler, resource, shutdown_on_exit=False, span_limits=limits)
     # Queue, milliseconds between two batches, batch: no variable of the environment says otherwise.
     provider.add_span_processor(BatchSpanProcessor(_Exporter(settings, logs), 2048, 1000, 512, 0))
     trace.set_tracer_provider(provider)
@@ -44,20 +50,29 @@ def start(settings: Settings, logs: Logs) -> Telemetry:
 class _Exporter(SpanExporter):
     def __init__(self, settings: Settings, logs: Logs) -> None:
         self._url = f"{settings.otlp_endpoint}".rstrip("/") + "/v1/traces"
-        self._limit, self._mask = settings.telemetry_flush_seconds, logs.sink.mask
+        self._limit, self._sink = settings.telemetry_flush_seconds, logs.sink
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """
         Send a batch once: one that the collector does not take is dropped.
         """
-        text = json.dumps(encode_spans(spans).to_dict(), ensure_ascii=False)
-        body = self._mask(text.encode(errors="backslashreplace"))
+        shown = _shortened(encode_spans(spans).to_dict(), self._sink.cut)
+        text = json.dumps(shown, ensure_ascii=False)
+        body = self._sink.mask(text.encode(errors="backslashreplace"))
         request = Request(self._url, body, {"content-type": "application/json"})  # noqa: S310  # see settings
         try:
             urlopen(request, timeout=self._limit).close()  # noqa: S310  # see settings
         except OSError:
             return SpanExportResult.FAILURE
         return SpanExportResult.SUCCESS
+
+
+def _shortened(value: Any, cut: Cut) -> Any:
+    if isinstance(value, dict):
+        return {key: _shortened(one, cut) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_shortened(one, cut) for one in value[:ITEMS_MAX]]
+    return cut(value, SENT_SIZE) if isinstance(value, str) else value
 
 
 def _wrap(app: App, beside: Container[str]) -> App:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import islice
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,6 +23,7 @@ from .environment import Loaded
 from .exits import Exit
 from .logs import LEVELS, Logs, get_logger
 from .settings import Settings
+from .sink import own_descriptor
 
 if TYPE_CHECKING:
     from .request import Request
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Process"]
 
 DEBUG_SECONDS = 600
+# How many threads and tasks, and how many calls of all threads together, a line of stacks shows.
+STACKS_MAX, CALLS_MAX = 40, 150
 log = get_logger()
 
 
@@ -54,6 +58,8 @@ class Process:
         self.last_words: Callable[[int], None] = lambda _: None
         self.stop, self.closing = asyncio.Event(), asyncio.Event()
         self.abandoned: set[asyncio.Task[Any]] = set()
+        # The last resort must not wait for a reader that stalls, either.
+        self.stderr = own_descriptor(2)
         self._package, self._started = package, time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
         # asyncio itself keeps no task from being collected.
@@ -63,7 +69,7 @@ class Process:
         """
         Take over signals and hooks; call from the main thread, before the loop runs.
         """
-        faulthandler.enable(file=2)
+        faulthandler.enable(file=self.stderr)
         self.supervise_thread("log", self.logs.run)
         sys.unraisablehook = lambda hook: self.report("unraisable", hook.exc_value)
         threading.excepthook = lambda hook: self.report("thread", hook.exc_value)
@@ -114,9 +120,9 @@ class Process:
         Log a last event, if there is one, and end at once, past threads that would not.
         """
         try:
-            # A log that nobody reads must not hold back the end.
+            # Whatever hangs must not hold back the end.
             threading.Timer(1 + self.flush_seconds, os._exit, [code]).start()
-            self.logs.close()
+            self.logs.flood.tell()
             fields |= self.stacks() if stacks else {}
             level = "critical" if code == Exit.BUG else "error" if fields else "info"
             fields |= {"uptime_seconds": time.monotonic() - self._started, "exit_code": int(code)}
@@ -128,6 +134,7 @@ class Process:
                 # What a second signal forces ends at once.
                 self.last_words(code)
                 self._flush()
+            self.logs.flush(seconds=1)
         finally:
             os._exit(code)
 
@@ -156,11 +163,18 @@ class Process:
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         frames = sys._current_frames()  # noqa: SLF001  # documented
         tasks = asyncio.all_tasks(self._loop) if self._loop else set()
+        # All of it must fit a line. The main thread comes first.
+        keys = sorted(frames, key=lambda key: key != threading.main_thread().ident)[:STACKS_MAX]
+        most, cut = max(CALLS_MAX // len(keys), 5), self.logs.sink.cut
+        some = [(task.get_name(), task.get_stack(limit=1)) for task in list(tasks)[:STACKS_MAX]]
         return {
             "in_flight": len(self.requests),
-            "threads": {f"{names.get(key)} {key}": _calls(frames[key]) for key in frames},
+            "thread_count": len(frames),
+            "threads": {
+                f"{cut(f'{names.get(key)}', 100)} {key}": _calls(frames[key], most) for key in keys
+            },
             "task_count": len(tasks),
-            "tasks": [f"{task.get_name()} {task.get_stack(limit=1)}" for task in list(tasks)[:100]],
+            "tasks": [f"{cut(name, 100)} {stack}"[:300] for name, stack in some],
         }
 
     def _flush(self) -> None:
@@ -234,6 +248,6 @@ class Process:
         self.report("loop", context.get("exception"), message=context["message"])
 
 
-def _calls(frame: FrameType) -> list[str]:
-    walk = list(traceback.walk_stack(frame))[:50]
-    return [f"{f.f_code.co_filename}:{line} {f.f_code.co_name}" for f, line in walk]
+def _calls(frame: FrameType, most: int) -> list[str]:
+    walk = islice(traceback.walk_stack(frame), most)
+    return [f"{f.f_code.co_filename}:{line} {f.f_code.co_name}"[:200] for f, line in walk]

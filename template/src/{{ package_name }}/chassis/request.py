@@ -157,6 +157,7 @@ class Request(Current):
         }
         if self.reason:
             fields["reason"] = self.reason
+            fields["error"] = self.error
             self._process.errors[self.reason] += 1
         fields |= {"dependency": self.dependency} if self.dependency else {}
         level = "warning" if status >= 500 or self.reason else "info"

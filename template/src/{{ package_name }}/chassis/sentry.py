@@ -14,11 +14,15 @@ from sentry_sdk.types import Event, Hint
 from sentry_sdk.utils import event_from_exception
 from structlog.contextvars import get_contextvars
 
+from .excerpt import Excerpt, traceback_text, words
 from .logs import Logs
 from .settings import Settings
 from .telemetry import Telemetry
 
 __all__ = ["start"]
+
+# Sentry itself keeps no more of a tag.
+TAG_SIZE = 200
 
 
 def start(settings: Settings, logs: Logs) -> Telemetry:
@@ -47,10 +51,12 @@ def start(settings: Settings, logs: Logs) -> Telemetry:
         spotlight=False,
     )
     flush = partial(client.flush, settings.telemetry_flush_seconds)
-    return Telemetry(report=partial(_report, client), flush=flush)
+    return Telemetry(report=partial(_report, client, logs), flush=flush)
 
 
-def _report(client: Client, error: BaseException | None, context: Mapping[str, str]) -> None:
+def _report(
+    client: Client, logs: Logs, error: BaseException | None, context: Mapping[str, str]
+) -> None:
     """
     Queue an event; in a flood, or while Sentry is dead, drop it before it costs anything.
     """
@@ -60,8 +66,17 @@ def _report(client: Client, error: BaseException | None, context: Mapping[str, s
         return
     event: Event = {"message": context["event"], "level": "error"}
     if error is not None:
-        event, _ = event_from_exception(error, client_options=client.options)
+        excerpt = Excerpt(logs.sink.cut)
+        shown = excerpt.exceptions(error, frames_max=100)
+        if excerpt.left_out:
+            event |= {
+                "message": traceback_text(shown),
+                "extra": {"left_out": dict(excerpt.left_out)},
+            }
+        else:
+            event, _ = event_from_exception(error, client_options=client.options)
     event["transaction"] = context.get("route") or context["kind"]
-    event["tags"] = {**get_contextvars(), **context}
+    tags = {**get_contextvars(), **context}.items()
+    event["tags"] = {name: logs.sink.cut(words(value), TAG_SIZE) for name, value in tags}
     client.capture_event(event)
     marks["_is_reported"] = True

@@ -42,7 +42,7 @@ def start(process: Process, *, limit_seconds: float) -> None:
             if missed * interval > limit_seconds:
                 process.exit(Exit.BUG, "loop_stuck", stacks=True, limit_seconds=limit_seconds)
 
-    faulthandler.register(signal.SIGPROF, file=2, chain=True)
+    faulthandler.register(signal.SIGPROF, file=process.stderr, chain=True)
     beat()
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
 

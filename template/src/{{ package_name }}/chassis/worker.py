@@ -8,7 +8,6 @@ own, outlives a slow handler and a blocked event loop, but not the process.
 import asyncio
 import random
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from .arguments import Name
 from .backlog import EXPECTED, watch
 from .database import Database, open_database
 from .deadline import DEADLINE
+from .excerpt import Excerpt, brief, traceback_text
 from .health import Check
 from .life import Compose, Parts, Running, live
 from .limits import CURRENT, Current
@@ -297,6 +297,7 @@ class _Consumer:
         }
         fields |= {"reason": reason} if reason else {}
         fields |= {"dependency": current.dependency} if current.dependency else {}
+        fields |= {"error": brief(error)} if error else {}
         self._process.logs.line("message", "warning" if reason else "info", context | fields)
 
     async def _run(self, message: Message[Any], payload: str) -> tuple[str, BaseException | None]:
@@ -352,7 +353,9 @@ class _Consumer:
         What becomes of a message: a word for it, the statement, and its further arguments.
         """
         settings, failures = self._settings, row["failures"]
-        text = "".join(traceback.format_exception(error)) if error else f"stopped: {reason}"
+        cut, text = self._process.logs.sink.cut, f"stopped: {reason}"
+        if error:
+            text = traceback_text(Excerpt(cut, ERROR_MAX_CHARACTERS).exceptions(error))
         if reason == "killed":
             text = f"{failures - 1} workers ended while they handled it, without a word"
         masked = self._process.logs.sink.mask(text.encode(errors="backslashreplace")).decode()
