@@ -8,10 +8,12 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from http.client import HTTPResponse
+from pathlib import Path
 from typing import Any
 
 import pytest
 from harness import wait_until
+from pages import blocks, paste
 
 Start = Callable[..., Any]
 
@@ -278,3 +280,33 @@ def test_middleware_around_everything(shedding: Callable[..., Any]) -> None:
     assert (failed.status, failed.body) == (500, b"Internal Server Error")
     assert failed.headers["access-control-allow-origin"] == ORIGIN
     assert [*found.values()] == [(status, "seen") for status in (200, 404, 500, 504, 200)]
+
+
+def test_page(copy: Callable[..., Path], start_in: Start, uv: Callable[..., Any]) -> None:
+    """
+    What docs/how-to/cors.md says works as it is pasted: the setting, the question and its answer,
+    and the middleware, which passes the formatter, the linter and the type checker.
+    """
+    setting, question, answer = blocks("cors", "Allow origins")
+    code, line = blocks("cors", "Put middleware around everything")
+    project = copy()
+    package = project / "src" / "order_desk"
+    (package / "headers.py").write_text(code)
+    web = package / "web.py"
+    old = "        yield Web(app=app, checks=resources.checks)\n"
+    assert web.read_text().count(old) == 1
+    named = "from .chassis.web import Web\n"
+    text = web.read_text().replace(old, line)
+    web.write_text(text.replace(named, f"{named}from .headers import SecurityHeaders\n"))
+
+    service = start_in(project, cors_origins=setting.partition("=")[2])
+    question = question.replace(":8000", f":{service.port}")
+    said = paste(question, project, {}).stdout.splitlines()
+    named_fields = {name: service.get(name).headers for name in ("/v1/notes", "/nowhere")}
+
+    assert set(answer.splitlines()) <= set(said)
+    for fields in named_fields.values():
+        assert fields["x-content-type-options"] == "nosniff"
+    uv("run", "ruff", "format", "--check", cwd=project)
+    uv("run", "ruff", "check", cwd=project)
+    uv("run", "mypy", cwd=project)

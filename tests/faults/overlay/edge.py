@@ -65,7 +65,7 @@ def apps(make: Callable[..., FastAPI]) -> dict[str, Any]:
         "included": included,
         "nested": nested,
         "mounted": mounted,
-        "late": late,
+        "added at last": late,
         "stock limits": limits,
     }
 

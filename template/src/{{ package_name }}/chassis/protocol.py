@@ -36,7 +36,7 @@ READ_BYTES = 256 * 1024
 TARGET = re.compile(rb'/[!"$&-~]*(?:%(?!00)[0-9A-Fa-f]{2}[!"$&-~]*)*')
 # A name or an address, with a port or without one (RFC 9110, 7.2; RFC 3986, 3.2.2). Names hold what
 # those of hosts and containers do, which is less than RFC 3986 allows.
-HOST = re.compile(rb"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
+HOST = re.compile(rb"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?")
 
 
 class _Refusal(Exception):  # noqa: N818  # raised through the parser, caught behind it
