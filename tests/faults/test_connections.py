@@ -472,8 +472,8 @@ NO_HOSTS = [
     b"", b" ", b"a/b", b"/", b"evil.example/admin?x=", b"a?b", b"x#y", b"a b", b"a, b", b"a,b",
     b"user@host", b"user:password@host", b"http://a", b"a\\b", b"a%62", b"a;b", b"a'b", b"*",
     b"a:", b"a:b", b"a:-1", b"a:65536", b"a:99999999999", b"a:80:80", b"::1", b":80", b"[::1",
-    b"::1]",    b"[::1]x", b"[::1]:x", b"[:::]", b"[1:2]", b"[127.0.0.1]", b"[a]", b"[]", b"[fe80::1%eth0]",
-    b"[v1.a]", b"b\xc3\xbccher.example", b"\xff", b"a\tb",
+    b"::1]", b"[::1]x", b"[::1]:x", b"[:::]", b"[1:2]", b"[127.0.0.1]", b"[a]", b"[]",
+    b"[fe80::1%eth0]", b"[v1.a]", b"b\xc3\xbccher.example", b"\xff", b"a\tb",
 ]  # fmt: skip
 
 

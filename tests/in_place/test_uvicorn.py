@@ -175,8 +175,8 @@ def test_parser() -> None:
 
 def test_leniencies() -> None:
     """
-    uvicorn's parser is lenient about what comes behind `Connection: close`, and about nothing else;
-    ours reports that as an error, after it has reported the request as complete.
+    The parser of uvicorn is lenient about what comes behind `Connection: close`, and about nothing
+    else. Ours reports that as an error, after it has reported the request as complete.
     """
     source = inspect.getsource(HttpToolsProtocol.__init__)
     called: list[object] = []
