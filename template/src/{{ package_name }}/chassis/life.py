@@ -71,7 +71,7 @@ def live(compose: Compose, serve: Serve, process: Process) -> None:
         health, ticker = Health(process), Ticker(process)
         admin = Admin(process=process, health=health, ticker=ticker)
         running = Running(process=process, health=health, admin=admin, ticker=ticker)
-        private_server = Server(admin, process, ADMIN_CONNECTIONS_MAX)
+        private_server = Server(admin, process, connections_max=ADMIN_CONNECTIONS_MAX)
         process.supervise("admin", lambda: private_server.serve([private]))
 
         # Open what the service holds open.

@@ -9,7 +9,6 @@ import math
 import re
 import uuid
 from asyncio import Transport
-from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -55,12 +54,11 @@ class Connection(HttpToolsProtocol):
     To the response it is the transport, so that head and body leave as one.
     """
 
-    def __init__(self, process: Process, most: int, origins: Collection[str], **given: Any) -> None:
+    def __init__(self, *, process: Process, connections_max: int, **given: Any) -> None:
         super().__init__(**given)
         # uvicorn's own goes on after `Connection: close`, where nothing is a request any more.
         self.parser = HttpRequestParser(self)
-        self._settings, self._process = process.settings, process
-        self._max, self._origins = most, origins
+        self._settings, self._process, self._max = process.settings, process, connections_max
         self._due = math.inf
         self._is_idle, self._in_head, self._is_ended = True, False, False
         self._unparsed: bytes | memoryview = b""
@@ -304,8 +302,11 @@ class Connection(HttpToolsProtocol):
         """
         The header fields of every answer.
         """
-        added = cors.fields(self.headers or [], self._origins) if self._origins else []
-        return self.server_state.default_headers + added
+        usual, settings = self.server_state.default_headers, self._settings
+        # Not on the admin port.
+        if settings.cors_origins and self.server and self.server[1] == settings.port:
+            usual = usual + cors.fields(self.headers or [], settings.cors_origins)
+        return usual
 
     def _linger(self) -> None:
         """

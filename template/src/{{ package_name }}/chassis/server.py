@@ -9,7 +9,6 @@ import math
 import resource
 import socket
 import sys
-from collections.abc import Collection
 from functools import partial
 
 import uvicorn
@@ -63,14 +62,12 @@ class Server(uvicorn.Server):
     A uvicorn server that leaves signals to us; `should_exit` ends it within the time of grace.
     """
 
-    def __init__(
-        self, app: App, process: Process, most: int, origins: Collection[str] = ()
-    ) -> None:
-        http = partial(Connection, process, most, origins)
+    def __init__(self, app: App, process: Process, *, connections_max: int) -> None:
+        http = partial(Connection, process=process, connections_max=connections_max)
         proxies = [str(network) for network in process.settings.trusted_proxies]
         # Each connection takes one, and the usual limit of 1024 may be raised by anybody.
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = max(soft, min(hard, 2 * most + OTHER_DESCRIPTORS))
+        wanted = max(soft, min(hard, 2 * connections_max + OTHER_DESCRIPTORS))
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         super().__init__(
             uvicorn.Config(

@@ -49,7 +49,7 @@ def run(compose: Compose, process: Process) -> None:
         app = web.around(envelope)
         for receiver in process.telemetry:
             app = receiver.wrap(app, beside)
-        server = Server(app, process, settings.connections_max, settings.cors_origins)
+        server = Server(app, process, connections_max=settings.connections_max)
         serving = process.supervise("public", lambda: server.serve([public]))
         while not server.started:  # noqa: ASYNC110  # uvicorn sets a flag, no event
             await asyncio.sleep(0.01)
