@@ -451,10 +451,70 @@ def test_malformed(start: Start) -> None:
         if problem["instance"] != fields["x-request-id"] or len(refused) != 1:
             wrong[name] = answer
     assert wrong == {}
-    assert b"WebSockets" in answers["WebSocket"]
+    assert b"accepts no WebSockets" in answers["WebSocket"]
     assert service.get("/faults/ok").status == 200
     assert not service.events("stray_error")
     assert not [line for line in service.lines() if "logger" in line]
+
+
+HOSTS = {
+    b"a": "http://a",
+    b"a:8000": "http://a:8000",
+    b"A.Example": "http://A.Example",
+    b"orders.example.": "http://orders.example.",
+    b"order_desk-web.orders:8000": "http://order_desk-web.orders:8000",
+    b"xn--bcher-kva.example": "http://xn--bcher-kva.example",
+    b"127.0.0.1:65535": "http://127.0.0.1:65535",
+    b"[::1]": "http://[::1]",
+    b"[::1]:8000": "http://[::1]:8000",
+    b"[::ffff:10.0.0.1]:80": "http://[::ffff:10.0.0.1]:80",
+}
+NO_HOSTS = [
+    b"", b" ", b"a/b", b"/", b"evil.example/admin?x=", b"a?b", b"x#y", b"a b", b"a, b", b"a,b",
+    b"user@host", b"user:password@host", b"http://a", b"a\\b", b"a%62", b"a;b", b"a'b", b"*",
+    b"a:", b"a:b", b"a:-1", b"a:65536", b"a:99999999999", b"a:80:80", b"::1", b":80", b"[::1",
+    b"::1]", b"[::1]x", b"[::1]:x", b"[:::]", b"[1:2]", b"[127.0.0.1]", b"[a]", b"[]",
+    b"[fe80::1%eth0]", b"[v1.a]", b"b\xc3\xbccher.example", b"\xff", b"a\tb",
+]  # fmt: skip
+
+
+@pytest.mark.promise("E7")
+def test_host(start: Start) -> None:
+    """
+    The host of a request is a name or an address, with a port or without one, and the application
+    sees it as it is; nothing else in the field Host, or in its place, is answered with success.
+    """
+    service = start()
+    seen, wrong = {}, {}
+
+    for host in HOSTS:
+        ask = b"GET /edge/url HTTP/1.1\r\nX-Forwarded-Host: evil.example\r\nHost: "
+        answer = talk(service, ask + host + b"\r\nConnection: close\r\n\r\n")
+        seen[host] = parse(answer)[2]
+    for version in (b"1.0", b"1.1"):
+        for host in NO_HOSTS:
+            ask = b"GET /edge/url HTTP/" + version + b"\r\nHost: " + host + b"\r\n\r\n"
+            code, _, problem = parse(talk(service, ask))
+            if (code, problem["reason"]) != (400, "host"):
+                wrong[version, host] = code, problem
+    old = parse(talk(service, b"GET /edge/url HTTP/1.0\r\n\r\n"))
+    absolute = parse(talk(service, b"GET http://evil.example/ HTTP/1.1\r\nHost: a\r\n\r\n"))
+
+    assert seen == {host: f"{url}/edge/url" for host, url in HOSTS.items()}
+    assert wrong == {}
+    assert old[2] == f"http://127.0.0.1:{service.port}/edge/url"
+    assert (absolute[0], absolute[2]["reason"]) == (400, "malformed")
+
+
+@pytest.mark.promise("E7")
+def test_host_behind_a_declared_proxy(start: Start) -> None:
+    """
+    A declared proxy tells address and scheme of the client, not another host.
+    """
+    service = start(trusted_proxies='["127.0.0.0/8"]')
+    headers = {"Host": "a", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"}
+
+    assert service.get("/edge/url", headers=headers).json == "https://a/edge/url"
 
 
 def test_garbage_behind_a_request(start: Start) -> None:
@@ -468,6 +528,26 @@ def test_garbage_behind_a_request(start: Start) -> None:
 
     assert status(first) == 200
     assert status(second) == 400
+
+
+@pytest.mark.parametrize("fields", [b"", b"Upgrade: h2c\r\n"], ids=["plain", "upgrade ignored"])
+def test_garbage_behind_the_last_request(start: Start, fields: bytes) -> None:
+    """
+    Whatever comes after a request that closes its connection is no request, and costs the client
+    nothing of its answer.
+    """
+    service = start()
+    slow = b"GET /faults/slow?seconds=0.3 HTTP/1.1\r\nHost: a\r\nConnection: close, upgrade\r\n"
+    behind = {"request": HEAD + b"\r\n", "garbage": b"\x00\x01", "chunk": CHUNKED + b"zz\r\n\r\n"}
+
+    answers = {name: talk(service, slow + fields + b"\r\n" + data) for name, data in behind.items()}
+
+    for answer in answers.values():
+        assert status(answer) == 200
+        assert answer.endswith(b'{"seconds":0.3}')
+    assert service.stop() == 0
+    assert len(service.events("request")) == len(behind)
+    assert not service.events("connection_refused")
 
 
 def test_pipelining(start: Start) -> None:

@@ -67,6 +67,46 @@ def test_exit_in_a_handler(start: Start) -> None:
     assert service.get("/faults/ok").status == 200
 
 
+@pytest.mark.promise("C9")
+@pytest.mark.parametrize(
+    ("app", "path"),
+    [
+        ("included", "/included/talk"),
+        ("nested", "/outer/inner/talk"),
+        ("mounted", "/mounted/talk"),
+        ("added at last", "/late"),
+    ],
+)
+def test_websocket_routes_end_the_start(start: Start, app: str, path: str) -> None:
+    """
+    A route that would never be served ends the process before it serves, with its path and what to
+    use in its place, wherever the route was declared.
+    """
+    service = start(ready=False, app=app)
+
+    assert service.process.wait(20) == 70
+    (event,) = service.events("application_refused")
+    assert f"{path} is a WebSocket route" in event["cause"]
+    assert "server-sent events" in event["cause"]
+    assert not {"exception", "threads"} & event.keys()
+    assert not service.events("started")
+    assert not service.events("crash")
+
+
+@pytest.mark.promise("C9")
+def test_all_that_is_wrong_with_the_routes(start: Start) -> None:
+    """
+    So do limits that nothing would enforce; everything is named at once.
+    """
+    service = start(ready=False, app="stock limits")
+
+    assert service.process.wait(20) == 70
+    (event,) = service.events("application_refused")
+    first, second = event["cause"].split("; ")
+    assert first == "/stock/limited declares limits: its router must be chassis.fastapi.Router"
+    assert second.startswith("/talk is a WebSocket route")
+
+
 @pytest.mark.parametrize("app", ["raw", "starlette"])
 def test_any_asgi_application(start: Start, app: str) -> None:
     """

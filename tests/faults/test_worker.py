@@ -222,7 +222,7 @@ def test_message_that_kills_its_worker(queue: Queue) -> None:
     neighbours = [queue.put(sleep=0.3, effect=str(one)) for one in range(6)]
 
     kills = 0
-    while not queue.rows("dead_at IS NOT NULL"):
+    while True:
         assert kills < 8
         worker = queue.worker(message_attempts=4, ready=False)
         wait_until(
@@ -232,6 +232,8 @@ def test_message_that_kills_its_worker(queue: Queue) -> None:
             seconds=15,
         )
         kills += worker.process.poll() == -signal.SIGKILL
+        if queue.rows("dead_at IS NOT NULL"):
+            break
     queue.wait_until_empty()
 
     assert kills == 4

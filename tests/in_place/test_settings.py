@@ -3,6 +3,7 @@ Settings in place: every near miss, every rule.
 """
 
 import itertools
+import json
 import re
 import string
 from collections.abc import Iterator, Mapping, Sequence
@@ -401,3 +402,56 @@ class Colour(Enum):
 
 class Place(BaseModel):
     street: str
+
+
+ORIGINS = [
+    "https://app.example.com",
+    "http://localhost:5173",
+    "https://app_1.internal:8443",
+    "http://10.0.0.1:8080",
+    "http://[::1]:3000",
+    "http://app.example.com:443",
+    "capacitor://localhost",
+]
+NO_ORIGINS = [
+    "",
+    "*",
+    "null",
+    "app.example.com",
+    "https://",
+    "https://app.example.com/",
+    "https://app.example.com/path",
+    "https://app.example.com?x",
+    "https://app.example.com#x",
+    "https://app.example.com:443",
+    "http://app.example.com:80",
+    "https://app.example.com:0443",
+    "https://app.example.com:",
+    "https://App.example.com",
+    "HTTPS://app.example.com",
+    "https://*.example.com",
+    "https://user:canary@app.example.com",
+    "https://b\u00fccher.example",
+    "https://a b",
+    "https://a\n",
+    " https://a",
+]
+
+
+@pytest.mark.promise("E6")
+def test_origins(environment: pytest.MonkeyPatch) -> None:
+    """
+    An origin is taken if it is written as a browser sends it; any other value is fatal, and the
+    message shows the one that is wrong, without a password in it.
+    """
+    environment.setenv("APP_CORS_ORIGINS", json.dumps(ORIGINS))
+    assert load(Settings).settings.cors_origins == tuple(ORIGINS)
+    for wrong in NO_ORIGINS:
+        environment.setenv("APP_CORS_ORIGINS", json.dumps([ORIGINS[0], wrong]))
+        told = faults()["APP_CORS_ORIGINS"]
+        shown = wrong.replace("user:canary", "**********")
+        assert f"{shown!r} is not an origin, such as https://app.example.com:8443" in told
+        assert "canary" not in told
+    for wrong in ("https://app.example.com", "*", '{"a": 1}', "[1]"):
+        environment.setenv("APP_CORS_ORIGINS", wrong)
+        assert "JSON array" in faults()["APP_CORS_ORIGINS"]

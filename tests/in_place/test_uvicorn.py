@@ -70,12 +70,12 @@ def test_signatures(function: Callable[..., Any]) -> None:
 def test_attributes() -> None:
     """
     The state of a connection and of a response has the names that we read and set, and no new one
-    that we would take or miss.
+    that we would take or miss; only the parser is replaced on purpose.
     """
     assert _assigned(HttpToolsProtocol.__init__) == PROTOCOL
     assert _assigned(RequestResponseCycle.__init__) == CYCLE
     assert {*vars(ServerState())} == {"total_requests", "connections", "tasks", "default_headers"}
-    assert not _assigned(Connection.__init__) & PROTOCOL
+    assert _assigned(Connection.__init__) & PROTOCOL == {"parser"}
 
 
 def test_no_new_methods() -> None:
@@ -96,8 +96,8 @@ def test_no_new_methods() -> None:
 def test_uses_of_the_transport() -> None:
     """
     A response takes the connection for its transport: it calls nothing that this does not have,
-    writes an interim answer, then a head at once, then pieces of body; the pipeline is a deque of
-    arguments of `_start_asgi_task`.
+    writes an interim answer, then a head at once, which begins with the default fields, then pieces
+    of body; the pipeline is a deque of arguments of `_start_asgi_task`.
     """
     source = inspect.getsource(RequestResponseCycle)
     used = set(re.findall(r"self\.transport\.(\w+)", source))
@@ -110,7 +110,7 @@ def test_uses_of_the_transport() -> None:
     transport = SimpleNamespace(write=writes.append, close=lambda: None, is_closing=lambda: False)
     asyncio.run(_respond(transport))
     assert writes[0] == b"HTTP/1.1 100 Continue\r\n\r\n"
-    assert writes[1].startswith(b"HTTP/1.1 200 OK\r\n")
+    assert writes[1].startswith(b"HTTP/1.1 200 OK\r\nvary: Origin\r\n")
     assert writes[1].endswith(b"\r\n\r\n")
     assert writes[2:] == [b"body"]
 
@@ -123,7 +123,7 @@ async def _respond(transport: Any) -> None:
         logger=None,  # type: ignore[arg-type]
         access_logger=None,  # type: ignore[arg-type]
         access_log=False,
-        default_headers=[],
+        default_headers=[(b"vary", b"Origin")],
         message_event=asyncio.Event(),
         expect_100_continue=True,
         keep_alive=True,
@@ -171,6 +171,26 @@ def test_parser() -> None:
     chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nTrailer: 1\r\n\r\n"
     httptools.HttpRequestParser(Callbacks()).feed_data(chunked)
     assert called == [(b"Transfer-Encoding", b"chunked"), (b"Trailer", b"1"), "complete"]
+
+
+def test_leniencies() -> None:
+    """
+    The parser of uvicorn is lenient about what comes behind `Connection: close`, and about nothing
+    else. Ours reports that as an error, after it has reported the request as complete.
+    """
+    source = inspect.getsource(HttpToolsProtocol.__init__)
+    called: list[object] = []
+
+    class Callbacks:
+        def on_message_complete(self) -> None:
+            called.append("complete")
+
+    parser = httptools.HttpRequestParser(Callbacks())
+    with pytest.raises(httptools.HttpParserError):
+        parser.feed_data(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+
+    assert called == ["complete"]
+    assert re.findall(r"lenient_\w+", source) == ["lenient_data_after_close"]
 
 
 def test_pinned() -> None:

@@ -22,9 +22,9 @@ def test_drain(start: Any, smoke: tuple[str, str, int]) -> None:
 
     began = time.monotonic()
     service.send_signal(signal.SIGTERM)
-    answers = []
+    unready = service.get("/readyz", admin=True)
+    answers = [service.get(path, method=method)]
     while time.monotonic() < began + 0.8:
-        unready = service.get("/readyz", admin=True)
         answers.append(service.get(path, method=method))
     code = service.process.wait(20)
 

@@ -26,7 +26,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from . import connections, flood, limits, long, outbound, overload, telemetry, wire
+from . import connections, edge, flood, limits, long, outbound, overload, telemetry, wire
 from .chassis import flood as chassis_flood
 from .chassis import process
 from .chassis.asgi import Receive, Scope, Send
@@ -288,7 +288,7 @@ async def _text(request: Any) -> PlainTextResponse:
 
 
 def api(*more: Any, docs: bool = False) -> FastAPI:
-    parts = [connections, flood, limits, long, outbound, overload, telemetry, wire]
+    parts = [connections, edge, flood, limits, long, outbound, overload, telemetry, wire]
     routers = [*(part.router for part in parts), *more]
     return create_api(router, *routers, wire.lenient, docs=docs)
 
@@ -328,9 +328,13 @@ async def compose(settings: Settings) -> AsyncIterator[Web]:
         "raw": raw,
         "raw with limits": limits.raw,
         "starlette": Starlette(routes=routes),
+        "around": faults,
+        **edge.apps(api),
     }
+    outside: dict[str, Any] = {"around": edge.around} if settings.app == "around" else {}
     yield Web(
         app=apps[settings.app],
+        **outside,
         checks=checks,
         tasks={
             "faulty task": world.run_task,

@@ -9,6 +9,7 @@ from prometheus_client import Counter, Histogram
 
 from . import problem
 from .asgi import App, Receive, Scope, Send
+from .cors import answer_preflight, is_preflight
 from .excerpt import brief
 from .logs import get_logger
 from .process import Process
@@ -44,7 +45,10 @@ class Envelope:
             await app(scope, receive, send)
             return
         request = Request(self, scope, receive, send)
-        if by := self._overloaded():
+        if self.settings.cors_origins and is_preflight(scope):
+            # Not shed: the request that it is for could then not even be refused.
+            app = answer_preflight
+        elif by := self._overloaded():
             self._shed.labels(by).inc()
             await request.answer("shed")
             request.end()

@@ -5,7 +5,7 @@ Glue between FastAPI and the chassis; only seeds import it.
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import cached_property, partial
 from importlib.metadata import metadata
 from inspect import isasyncgenfunction, iscoroutinefunction, unwrap
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticUndefined, from_json, to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match, WebSocketRoute
 
 from . import problem
 from .asgi import Receive, Scope, Send
@@ -117,13 +117,32 @@ class AnyQueryRoute(StrictRoute):
 Router = partial(APIRouter, route_class=StrictRoute)
 
 
+class _Api(FastAPI):
+    def faults(self) -> Iterator[str]:
+        """
+        What of its routes can't be served as declared; asked before the process serves.
+        """
+        return _faults(self.routes)
+
+
+def _faults(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[str]:
+    for route in routing.iter_route_contexts(routes):
+        path, original = f"{prefix}{route.path}", route.original_route
+        if isinstance(original, WebSocketRoute):
+            yield f"{path} is a WebSocket route, which is never served: stream server-sent events"
+        if hasattr(route.endpoint, "limits") and not isinstance(original, StrictRoute):
+            yield f"{path} declares limits: its router must be chassis.fastapi.Router"
+        # Those of an application that is mounted there.
+        yield from _faults(getattr(original, "routes", ()), path)
+
+
 def create_api(*routers: APIRouter, docs: bool = False) -> FastAPI:
     """
     A FastAPI application with the distribution's name and version, problem details for errors,
     and its document and pages only if *docs*.
     """
     build = metadata((__package__ or "").partition(".")[0])
-    app = FastAPI(
+    app = _Api(
         title=build["Name"],
         version=build["Version"],
         description=build["Summary"],
@@ -154,10 +173,6 @@ def _shortcut(app: FastAPI) -> Any:
     router, search = app.router, app.router.middleware_stack
     routes: list[Any] = []
     for route in routing.iter_route_contexts(router.routes):
-        if hasattr(route.endpoint, "limits") and not isinstance(route.original_route, StrictRoute):
-            raise TypeError(
-                f"{route.path} declares limits: its router must be chassis.fastapi.Router"
-            )
         if not isinstance(route.original_route, StrictRoute):
             break
         routes.append((route.matches, route.usual, route.app, route.original_route))

@@ -11,12 +11,12 @@ import uuid
 from asyncio import Transport
 from contextlib import suppress
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from . import problem
+from . import cors, problem
 from .process import Process
 
 __all__ = ["Connection"]
@@ -33,6 +33,9 @@ READ_BYTES = 256 * 1024
 # Path and query in visible ASCII, each percent sign with its two digits; no NUL, which no text in
 # PostgreSQL can hold.
 TARGET = re.compile(rb'/[!"$&-~]*(?:%(?!00)[0-9A-Fa-f]{2}[!"$&-~]*)*')
+# A name or an address, with a port or without one (RFC 9110, 7.2; RFC 3986, 3.2.2). Names hold what
+# those of hosts and containers do, which is less than RFC 3986 allows.
+HOST = re.compile(rb"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?")
 
 
 class _Refusal(Exception):  # noqa: N818  # raised through the parser, caught behind it
@@ -53,13 +56,15 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *, process: Process, connections_max: int, **given: Any) -> None:
         super().__init__(**given)
+        # uvicorn's own goes on after `Connection: close`, where nothing is a request any more.
+        self.parser = HttpRequestParser(self)
         self._settings, self._process, self._max = process.settings, process, connections_max
         self._due = math.inf
         self._is_idle, self._in_head, self._is_ended = True, False, False
         self._unparsed: bytes | memoryview = b""
         # Bytes of the message that is being parsed, beside its content and of its fields; bytes
         # thrown away at the end.
-        self._framing = self._size = self._discarded = self._hosts = 0
+        self._framing = self._size = self._discarded = 0
         # The head that waits for its body; None until there is one.
         self._held: bytes | None = None
         self._pending: tuple[int, str, str] | None = None
@@ -151,10 +156,9 @@ class Connection(HttpToolsProtocol):
         """
         Parse the request again as if it asked for nothing; WebSockets can't be ignored.
         """
-        if any(
-            name == b"upgrade" and b"websocket" in value.lower() for name, value in self.headers
-        ):
-            self._refuse(400, "websocket", "WebSockets are not spoken here")
+        offers = [value.lower() for name, value in self.headers if name == b"upgrade"]
+        if any(b"websocket" in offer for offer in offers):
+            self._refuse(400, "websocket", "this service accepts no WebSockets, on any path")
             return
         version = self.parser.get_http_version().encode()
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
@@ -166,7 +170,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["extensions"] = {"connection": self}  # type: ignore[dict-item]  # ours
         self._in_head = True
-        self._size = self._hosts = 0
+        self._size = 0
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -180,9 +184,7 @@ class Connection(HttpToolsProtocol):
         if not self._in_head:
             return  # A trailer; the application has the headers already.
         self.headers.append((name, value))
-        if name == b"host":
-            self._hosts += 1
-        elif name == b"transfer-encoding":
+        if name == b"transfer-encoding":
             # In HTTP/1.0 it hides where the request ends (RFC 9112, 6.1).
             if value.lower() != b"chunked" or self.parser.get_http_version() == "1.0":
                 raise _Refusal(400, "malformed", "the only transfer encoding here is chunked")
@@ -197,12 +199,14 @@ class Connection(HttpToolsProtocol):
             return
         if version not in {"1.0", "1.1"} or is_connect or not TARGET.fullmatch(self.url):
             raise _Refusal(400, "malformed", "neither method, target and version of HTTP/1.1")
-        if self._hosts > 1 or (self._hosts == 0 and version == "1.1"):
-            raise _Refusal(400, "host", "the field Host is there exactly once")
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if (hosts or version == "1.1") and not _is_host(hosts):
+            raise _Refusal(400, "host", "send exactly one Host header: a host, and a port if any")
         if b"%" in self.url:
             unquote_to_bytes(self.url).decode()
         super().on_headers_complete()
         self.cycle.transport = self  # type: ignore[assignment]  # what it uses of one
+        self.cycle.default_headers = self._usual()
         self._due, self._is_idle, self._in_head = math.inf, False, False
 
     def on_body(self, body: bytes) -> None:
@@ -264,8 +268,7 @@ class Connection(HttpToolsProtocol):
             self._is_idle = not self._in_head
             head, idle = self._settings.header_receive_seconds, self._settings.keep_alive_seconds
             self._due = self.loop.time() + (idle if self._is_idle else head)
-            if self._unparsed:
-                self._parse()
+            self._parse()
 
     def _refuse(self, status: int, reason: str, detail: str) -> None:
         """
@@ -291,9 +294,19 @@ class Connection(HttpToolsProtocol):
         fields = f"content-type: {problem.MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
         fields += f"x-request-id: {request_id}\r\nconnection: close\r\n"
         fields += "retry-after: 1\r\n\r\n" if reason == "connections" else "\r\n"
-        dated = b"".join(b"%b: %b\r\n" % field for field in self.server_state.default_headers)
-        self.transport.write(STATUS_LINE[status] + dated + fields.encode() + body)
+        usual = b"".join(b"%b: %b\r\n" % field for field in self._usual())
+        self.transport.write(STATUS_LINE[status] + usual + fields.encode() + body)
         self._linger()
+
+    def _usual(self) -> cors.Fields:
+        """
+        The header fields of every answer.
+        """
+        usual, settings = self.server_state.default_headers, self._settings
+        # Not on the admin port.
+        if settings.cors_origins and self.server and self.server[1] == settings.port:
+            usual = usual + cors.fields(self.headers or [], settings.cors_origins)
+        return usual
 
     def _linger(self) -> None:
         """
@@ -316,3 +329,16 @@ class Connection(HttpToolsProtocol):
         line = {"request_id": request_id, "reason": reason, "status": status, "client": client}
         self._process.logs.line("connection_refused", "warning", line)
         return request_id
+
+
+def _is_host(hosts: list[bytes]) -> bool:
+    """
+    Whether there is exactly one, and it is valid.
+    """
+    try:
+        (host,) = hosts
+        # Raises ValueError for a port over 65535, and for brackets around what is not IPv6.
+        _ = urlsplit(b"//" + host).port
+    except ValueError:
+        return False
+    return HOST.fullmatch(host) is not None

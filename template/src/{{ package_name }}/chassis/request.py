@@ -26,6 +26,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 # W3C Trace Context: version, trace id, parent id, flags; ids of zeros only are invalid.
 _TRACEPARENT = re.compile(rb"(?!ff)\w\w-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-\w\w")
 
+_GRANTS = b"access-control-allow-"
 # Why the envelope answers in place of the application, and with what.
 STATUSES = {"body_too_large": 413, "bug": 500, "client_slow": 408, "deadline": 504}
 STATUSES |= {"grace": 503, "shed": 503}
@@ -172,7 +173,11 @@ class Request(Current):
         if message["type"] == "http.response.start":
             self._status = message["status"]
             close = [(b"connection", b"close")] if self._process.stopping else []
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._id), *close]
+            own = message.get("headers", ())
+            if self._envelope.settings.cors_origins:
+                # The connection adds those of the setting, and browsers refuse an answer with both.
+                own = [one for one in own if not one[0].lower().startswith(_GRANTS)]
+            message["headers"] = [*own, (b"x-request-id", self._id), *close]
         self._bytes_out += len(message.get("body", b""))
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body"):

@@ -12,16 +12,14 @@ import sys
 from functools import partial
 
 import uvicorn
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from .asgi import App
 from .exits import Exit
 from .process import Process
 from .protocol import Connection
 from .rules import variable
-from .settings import Settings
 
-__all__ = ["Server", "behind_proxies", "bind"]
+__all__ = ["Server", "bind"]
 
 
 # More makes a flood of errors when file descriptors run out: asyncio tries that often at once.
@@ -59,16 +57,6 @@ def bind(process: Process, name: str) -> socket.socket:
     return bound
 
 
-def behind_proxies(app: App, settings: Settings) -> App:
-    """
-    Take address and scheme of the client from X-Forwarded-*, if a declared proxy sends them.
-    """
-    if not settings.trusted_proxies:
-        return app
-    networks = [str(network) for network in settings.trusted_proxies]
-    return ProxyHeadersMiddleware(app, networks)  # type: ignore[arg-type,return-value]  # same shape
-
-
 class Server(uvicorn.Server):
     """
     A uvicorn server that leaves signals to us; `should_exit` ends it within the time of grace.
@@ -76,6 +64,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: App, process: Process, *, connections_max: int) -> None:
         http = partial(Connection, process=process, connections_max=connections_max)
+        proxies = [str(network) for network in process.settings.trusted_proxies]
         # Each connection takes one, and the usual limit of 1024 may be raised by anybody.
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = max(soft, min(hard, 2 * connections_max + OTHER_DESCRIPTORS))
@@ -89,7 +78,9 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,
+                # X-Forwarded-For and X-Forwarded-Proto count if a declared proxy sends them.
+                proxy_headers=bool(proxies),
+                forwarded_allow_ips=proxies,
                 # Context variables of one request must not reach the next on its connection.
                 reset_contextvars=True,
                 timeout_graceful_shutdown=process.settings.grace_seconds,  # type: ignore[arg-type]  # a float works

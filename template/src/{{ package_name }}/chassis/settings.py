@@ -41,6 +41,8 @@ _DSN = r"^https?://\w+@[^/?#\s@]+(/[^?#\s]*)?/\d+$"
 _DATABASE = r"^postgres(ql)?://([^/?#\s@]*@[^/?#\s@]*|[^/?#\s@]+)/[^/?#\s@]+(\?[^#\s]*)?$"
 _TLS = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 Url = Annotated[str, Field(pattern=r"^https?://[^/?#\s@]+(/[^?#\s]*)?$")]
+# A browser never sends a default port.
+_ORIGIN = r"(?!http:.*:80$|https:.*:443$)[a-z-]+://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]*)?"
 _AnyCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 
 
@@ -61,6 +63,15 @@ def _check_url(url: str) -> str:
         if name in told and not os.access(told[name], os.R_OK):
             raise ValueError(f"{name} names {told[name]!r}, a file that can't be read")
     return url
+
+
+def _check_origin(origin: str) -> str:
+    """
+    Raises ValueError for what no browser sends: nothing would be equal to it.
+    """
+    if not re.fullmatch(_ORIGIN, origin):
+        raise ValueError(f"{mask(origin)!r} is not an origin, such as https://app.example.com:8443")
+    return origin
 
 
 _DatabaseUrl = Annotated[str, Field(pattern=_DATABASE), AfterValidator(_check_url)]
@@ -103,6 +114,8 @@ class Settings(BaseSettings):
     """While the event loop is later than this, requests are answered with 503."""
     trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
     """Networks whose X-Forwarded-For and X-Forwarded-Proto count, such as ["10.0.0.0/8"]."""
+    cors_origins: tuple[Annotated[str, AfterValidator(_check_origin)], ...] = ()
+    """Origins whose pages may read every answer (CORS), such as ["https://app.example.com"]."""
     header_receive_seconds: Seconds = 5
     """A client that takes longer to send the head of a request is answered with 408."""
     write_stall_seconds: Seconds = 10

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from .asgi import App
 from .envelope import Envelope
+from .exits import Exit
 from .life import Compose, Parts, Running, live
 from .logs import get_logger
 from .process import Process
-from .server import Server, behind_proxies, bind
+from .server import Server, bind
 
 __all__ = ["Web", "run"]
 
@@ -22,9 +23,13 @@ log = get_logger()
 class Web(Parts):
     """
     The parts of a web process.
+
+    *around* wraps the application together with its envelope. Middleware there sees every answer,
+    those of the envelope too, but has no limit, request id or log line.
     """
 
     app: App
+    around: Callable[[App], App] = lambda app: app
 
 
 def run(compose: Compose, process: Process) -> None:
@@ -35,10 +40,13 @@ def run(compose: Compose, process: Process) -> None:
 
     async def serve(web: Web, running: Running) -> Callable[[], Awaitable[None]]:
         settings = process.settings
+        # An application of `create_api` knows what of its routes can't be served.
+        if faults := [*getattr(web.app, "faults", tuple[str, ...])()]:
+            process.exit(Exit.BUG, "application_refused", cause="; ".join(faults))
         probes = running.health.probes if settings.probes_on_public_port else ()
         beside = dict.fromkeys(probes, running.admin)
         envelope = Envelope(web.app, beside=beside, process=process, ticker=running.ticker)
-        app = behind_proxies(envelope, settings)
+        app = web.around(envelope)
         for receiver in process.telemetry:
             app = receiver.wrap(app, beside)
         server = Server(app, process, connections_max=settings.connections_max)
