@@ -346,6 +346,7 @@ def test_only_what_may_help_is_repeated(start: Start, peer: Callable[..., Peer])
         ("504 Gateway Timeout", {}, 3),
         (busy, {}, 3),
         (unavailable, {"method": "PUT"}, 3),
+        (unavailable, {"method": "put"}, 3),
         (unavailable, {"method": "POST"}, 1),
         (unavailable, {"method": "POST", "is_idempotent": True}, 3),
         (unavailable, {"is_idempotent": False}, 1),

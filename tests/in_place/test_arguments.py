@@ -131,6 +131,14 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: call(out_atempt_seconds=1),
         "Settings: out_atempt_seconds is 1",
     ),
+    "path that is no text": (
+        lambda: asyncio.run(call().request("GET", cast("Any", 7))),
+        "Dependency.request: path is 7",
+    ),
+    "flag that is no flag": (
+        lambda: asyncio.run(call().request("POST", "/", is_idempotent=cast("Any", "no"))),
+        "Dependency.request: is_idempotent is 'no'",
+    ),
     "no time": (lambda: Limits(deadline_seconds=0), "Limits: deadline_seconds is 0"),
     "negative time": (lambda: Limits(deadline_seconds=-1), "Limits: deadline_seconds is -1"),
     "endless time": (lambda: Limits(deadline_seconds=math.inf), "Limits: deadline_seconds is inf"),

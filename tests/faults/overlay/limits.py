@@ -139,7 +139,7 @@ async def events(seconds: float = 0.1, stall_after: int = -1, before: float = 0)
 
 
 @router.get("/short-life")
-@Limits(idle_seconds=10, life_seconds=1)
+@Limits(idle_seconds=1, life_seconds=1)
 async def short_life() -> object:
     return StreamingResponse(_ticks(0.1, stall_after=-1))
 

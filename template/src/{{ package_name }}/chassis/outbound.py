@@ -89,11 +89,12 @@ class Dependency:
         """
         import httpx2
 
+        check(Dependency.request, method=method, path=path, is_idempotent=is_idempotent)
         request = httpx2.Request(method, f"{self._url}/{path.lstrip('/')}", **parts)
         own_id, trace = get_contextvars().get("request_id"), TRACEPARENT.get()
         request.headers.update({"x-request-id": own_id} if own_id else {})
         request.headers.update({"traceparent": trace} if trace else {})
-        is_safe = method in IDEMPOTENT if is_idempotent is None else is_idempotent
+        is_safe = request.method in IDEMPOTENT if is_idempotent is None else is_idempotent
         attempts = self._settings.out_attempts if is_safe else 1
         name, outcome = self._name, "abandoned"
         try:
