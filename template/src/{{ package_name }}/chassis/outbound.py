@@ -14,6 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from structlog.contextvars import get_contextvars
 
 from .deadline import remaining
+from .environment import check_outbound
 from .logs import get_logger
 from .problem import Unavailable
 from .settings import Settings
@@ -55,10 +56,12 @@ class Dependency:
     """
     Another service; *name* is its label in metrics and logs. Open it once, in `resources.py`.
 
-    For limits of its own, hand in `settings.model_copy(update=...)`.
+    For limits of its own, hand in `settings.model_copy(update=...)`. Raises `ConfigurationError`,
+    which ends the process with 78, if they contradict each other.
     """
 
     def __init__(self, name: str, url: str, settings: Settings) -> None:
+        check_outbound(settings)
         # A service that calls no other does not pay for these.
         import httpx2
         from stamina.instrumentation import set_on_retry_hooks
