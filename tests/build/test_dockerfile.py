@@ -19,7 +19,7 @@ def test_own_tests_compare(copy: Callable[..., Path]) -> None:
         ("# Yours below: system packages", "env APP_PORT=9000\n# Yours below: system packages"),
         ("--interval=10s", "--interval=20s"),
         ("--retries=3", "--retries=2"),
-        ("--timeout=3s", "--timeout=1s"),
+        ("--timeout=27s", "--timeout=3s"),
     ):
         assert text.count(old) == 1
         text = text.replace(old, new)
@@ -34,6 +34,6 @@ def test_own_tests_compare(copy: Callable[..., Path]) -> None:
         "EXPOSE, the second is 8002, but APP_ADMIN_PORT is 8001",
         "HEALTHCHECK --interval is 20s, but APP_LIVENESS_PERIOD_SECONDS is 10",
         "HEALTHCHECK --retries is 2, but APP_LIVENESS_FAILURES is 3",
-        "HEALTHCHECK --timeout=1s, but APP_PROBE_TIMEOUT_SECONDS is 1",
+        "HEALTHCHECK --timeout=3s, but APP_LIVENESS_TIMEOUT_SECONDS is 25",
     ):
         assert f"Dockerfile: {told}" in ended.stdout

@@ -55,7 +55,7 @@ EDITS = {
     ),
     "undeclared": Edit(
         settings="APP_GRACE_SECONDS=40",
-        told="APP_GRACE_SECONDS=40 + APP_TELEMETRY_FLUSH_SECONDS=2 + 1 must be less than "
+        told="APP_DRAIN_SECONDS=5 + APP_GRACE_SECONDS=40 + 1 must be less than "
         "APP_PLATFORM_GRACE_SECONDS=45",
     ),
     "drain": Edit(
@@ -73,7 +73,7 @@ EDITS = {
     ),
     "timeout": Edit(
         base=("timeoutSeconds: 1", "timeoutSeconds: 3"),
-        told="livenessProbe.timeoutSeconds is 3, but APP_PROBE_TIMEOUT_SECONDS is 1",
+        told="readinessProbe.timeoutSeconds is 3, but APP_PROBE_TIMEOUT_SECONDS is 1",
     ),
     "port": Edit(
         base=("containerPort: 8000", "containerPort: 9000"),
@@ -127,9 +127,18 @@ EDITS = {
         base=("value: /run/secrets/app", f"value: /run/secrets/app\n{UNSEEN}"),
         told="ports.http.containerPort is 8000, but APP_PORT is set from elsewhere",
     ),
+    "liveness": Edit(
+        base=("timeoutSeconds: 25", "timeoutSeconds: 1"),
+        told="livenessProbe.timeoutSeconds is 1, but APP_LIVENESS_TIMEOUT_SECONDS is 25",
+    ),
+    "impatient": Edit(
+        base=("timeoutSeconds: 25", "timeoutSeconds: 10"),
+        settings="APP_LIVENESS_TIMEOUT_SECONDS=10",
+        told="APP_WATCHDOG_SECONDS=15 + 5 must be less than APP_LIVENESS_TIMEOUT_SECONDS=10",
+    ),
     "watchdog": Edit(
-        base=("failureThreshold: 3\n", "failureThreshold: 1\n"),
-        told="the liveness probe ends a stuck process after 10 s, but APP_WATCHDOG_SECONDS is 15",
+        settings="APP_WATCHDOG_SECONDS=30",
+        told="before the platform does; try APP_LIVENESS_TIMEOUT_SECONDS=36",
     ),
     "strategy": Edit(
         base=("maxUnavailable: 0", "maxUnavailable: 1"), told="maxUnavailable must be 0"

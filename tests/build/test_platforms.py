@@ -49,9 +49,9 @@ EDITS = [
     ),
     Edit(
         DOCKERFILE,
+        "--timeout=27s",
         "--timeout=3s",
-        "--timeout=1s",
-        "HEALTHCHECK --timeout=1s, but APP_PROBE_TIMEOUT_SECONDS is 1",
+        "HEALTHCHECK --timeout=3s, but APP_LIVENESS_TIMEOUT_SECONDS is 25",
     ),
     Edit(
         COMPOSE,
@@ -109,6 +109,12 @@ EDITS = [
         "limit = 3",
         "limit = 2",
         "limit of the liveness check is 2, but APP_LIVENESS_FAILURES is 3",
+    ),
+    Edit(
+        JOB,
+        'timeout  = "25s"',
+        'timeout  = "1s"',
+        "timeout of the liveness check is 1s, but APP_LIVENESS_TIMEOUT_SECONDS is 25",
     ),
     Edit(JOB, "to = 8001", "to = 8002", "to of port admin is 8002, but APP_ADMIN_PORT is 8001"),
     Edit(

@@ -13,6 +13,17 @@ from harness import wait_until
 
 FAST = {"check_interval_seconds": 0.1, "check_timeout_seconds": 0.05}
 Start = Callable[..., Any]
+Ask = Callable[..., Callable[[], Any]]
+
+
+def answers_in_time(service: Any) -> bool:
+    """
+    Whether the event loop answers within a tenth of a second.
+    """
+    try:
+        return bool(service.get("/faults/ok", timeout=0.1).status)
+    except TimeoutError:
+        return False
 
 
 def ready(service: Any) -> tuple[int, str]:
@@ -30,6 +41,60 @@ def test_liveness_is_local(start: Start, backing: str) -> None:
     service.wait_for("started")
 
     assert [service.get("/livez", admin=True).status for _ in range(100)] == [200] * 100
+
+
+@pytest.mark.promise("H6")
+def test_blocked_loop_fails_no_liveness_probe(start: Start, ask: Ask) -> None:
+    """
+    Handlers that block the event loop, one after the other, fail no liveness probe: the watchdog
+    would keep the process. It is not ready meanwhile, and then it is again.
+    """
+    service = start()
+    lives, readies = [], []
+    for _ in range(3):
+        answer = ask(service, "/faults/block?seconds=1.5")
+        wait_until(lambda: not answers_in_time(service))
+        while not answers_in_time(service):
+            lives.append(service.get("/livez", admin=True, timeout=1).status)
+            readies.append(service.get("/readyz", admin=True, timeout=1).status)
+        assert answer().status == 200
+
+    assert len(lives) >= 6
+    assert {*lives} == {200}
+    assert 503 in readies
+    wait_until(lambda: ready(service) == (200, "pass"))
+
+
+@pytest.mark.promise("H6")
+def test_liveness_is_the_last_resort(start: Start, ask: Ask) -> None:
+    """
+    Where the watchdog does not end a process whose loop is stuck, liveness fails after twice its
+    time.
+    """
+    service = start(watchdog_seconds=1, request_deadline_seconds=0.9)
+    began = time.monotonic()
+    ask(service, "/faults/debugged?seconds=30")
+
+    wait_until(lambda: service.get("/livez", admin=True).status == 503)
+
+    assert time.monotonic() - began > 2
+    assert service.process.poll() is None
+
+
+@pytest.mark.promise("H6", "C4")
+def test_platform_may_not_be_first(start: Start) -> None:
+    """
+    A liveness probe that would fail before the watchdog acts is a wrong configuration.
+    """
+    service = start(ready=False, liveness_timeout_seconds=20)
+
+    assert service.process.wait(20) == 78
+    (event,) = service.events("configuration_invalid")
+    assert event["problem"] == (
+        "APP_WATCHDOG_SECONDS=15 + 5 must be less than APP_LIVENESS_TIMEOUT_SECONDS=20: the "
+        "watchdog must end a stuck process, and log its stacks, before the platform does; "
+        "try APP_WATCHDOG_SECONDS=12"
+    )
 
 
 @pytest.mark.promise("H2")

@@ -25,6 +25,7 @@ from demo_service.chassis.problem import Unavailable
 from demo_service.chassis.process import Process
 from demo_service.chassis.queue import Handler, Message, Payload, enqueue
 from demo_service.chassis.settings import Settings
+from demo_service.chassis.ticker import Ticker
 from demo_service.chassis.web import Web
 from demo_service.chassis.worker import Worker
 from harness import ROOT
@@ -168,7 +169,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "check without time": (lambda: check(timeout_seconds=0), "Check: timeout_seconds is 0"),
     "text as flag": (lambda: check(critical="no"), "Check: critical is 'no'"),
     "two checks of a name": (
-        lambda: Health(cast("Process", None)).watch([check(), check()]),
+        lambda: Health(cast("Process", None), cast("Ticker", None)).watch([check(), check()]),
         "Health: checks",
     ),
     "handler of no payload": (

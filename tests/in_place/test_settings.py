@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from demo_service.chassis.environment import ConfigurationError, load
+from demo_service.chassis.environment import ConfigurationError, check_outbound, load
+from demo_service.chassis.outbound import Dependency
 from demo_service.chassis.rules import RENAMED, RULES, Rule, variable
 from demo_service.chassis.settings import Settings, expected, hide, place_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel, Field, Secret, SecretStr
 
 NAMES = [variable(name) for name in Settings.model_fields]
@@ -43,19 +46,30 @@ def near_misses(name: str) -> Iterator[str]:
     yield name.lower()
 
 
-def faults(cls: type[Settings] = Settings) -> Mapping[str, str]:
+def faults(cls: type[Settings] = Settings, kind: str = "") -> Mapping[str, str]:
     """
     The faults that `load` finds; none if it succeeds.
     """
-    return dict(all_faults(cls))
+    return dict(all_faults(cls, kind))
 
 
-def all_faults(cls: type[Settings] = Settings) -> Sequence[tuple[str, str]]:
+def all_faults(cls: type[Settings] = Settings, kind: str = "") -> Sequence[tuple[str, str]]:
     """
     The same, also where one variable has several.
     """
     try:
-        load(cls)
+        load(cls, kind)
+    except ConfigurationError as error:
+        return error.faults
+    return ()
+
+
+def outbound_faults(kind: str = "") -> Sequence[tuple[str, str]]:
+    """
+    The faults that opening a `Dependency` finds.
+    """
+    try:
+        check_outbound(load(Settings, kind).settings)
     except ConfigurationError as error:
         return error.faults
     return ()
@@ -161,32 +175,193 @@ def test_old_names_of_the_team(environment: pytest.MonkeyPatch) -> None:
     assert load(Service).settings.db_lock_seconds == 2
 
 
+def suggested(found: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """
+    The values that the faults of broken rules suggest: each fault suggests the same ones.
+    """
+    sets = {problem.partition("; try ")[2] for _, problem in found if " must be " in problem}
+    assert len(sets) <= 1
+    return dict(pair.split("=") for pair in "".join(sets).split())
+
+
 @pytest.mark.promise("C4")
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.text)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: "-".join(rule.fields))
 def test_every_rule(environment: pytest.MonkeyPatch, rule: Rule) -> None:
     """
-    Each rule, broken alone, is reported with its text, its variables and their values; what the
-    message suggests mends it.
+    Each rule, broken alone, is reported with its text, its variables and their values. The values
+    that the message suggests satisfy all rules, and leave alone what was set.
     """
-    left, operator, right = re.split(" (<=?) ", rule.text)
-    *fields, _ = rule.fields
-    defaults = {name: field.default for name, field in Settings.model_fields.items()}
-    # Lower the right side until this rule breaks: no rule has it on its left as well as broken.
-    total = eval(left, defaults)  # noqa: S307  # a rule is arithmetic of settings
-    limit = total - 0.1 if operator == "<=" else total
-    environment.setenv(variable(right), str(limit))
+    environment.setenv("APP_SENTRY_DSN", "https://key@sentry.example/1")
+    numbers = {name: field.default for name, field in Settings.model_fields.items()}
+    # Lower the right side, or of outbound calls raise the left one, until just this rule breaks.
+    limit = rule.total(numbers) - (0.1 if rule.sign == "<=" else 0)
+    name, value = rule.limit, limit
+    if rule.is_outbound:
+        name, value = rule.fields[0], numbers[rule.limit]
+    numbers[name] = value
+    environment.setenv(variable(name), str(value))
 
-    told = [problem for _, problem in all_faults() if rule.why in problem]
+    found = outbound_faults() if rule.is_outbound else all_faults()
 
+    told = [problem for _, problem in found if rule.why in problem]
     assert len(told) == 1
-    for name in fields:
-        assert f"{variable(name)}={defaults[name]:g}" in told[0]
-    assert f"{variable(right)}={limit:g}" in told[0]
-    for mend in told[0].partition("; try ")[2].split(" or "):
-        name, _, value = mend.partition("=")
-        with environment.context() as patch:
-            patch.setenv(name, value)
-            assert not [problem for _, problem in all_faults() if rule.why in problem]
+    for field in rule.fields:
+        assert f"{variable(field)}={numbers[field]:g}" in told[0]
+    mends = suggested(found)
+    assert mends
+    assert variable(name) not in mends
+    for mend in mends.items():
+        environment.setenv(*mend)
+    assert (outbound_faults() if rule.is_outbound else all_faults()) == ()
+
+
+def test_rules_are_in_order() -> None:
+    """
+    A rule that limits a setting comes before the rules that have this setting on their left.
+    """
+    for number, rule in enumerate(RULES):
+        later = {each.limit for each in RULES[number:]}
+        assert not later & {*rule.fields[:-1]}
+
+
+FIELDS = sorted({name for rule in RULES for name in rule.fields} - {"readiness_failures"})
+KINDS = ["", "web", "worker", "job", "migrate"]
+VALUES = st.sampled_from([0.01, 0.5, 1.0, 2.5, 7.0, 10.0, 26.0, 45.0, 300.0, 5000.0, 86400.0])
+
+
+@pytest.mark.promise("C1", "C4")
+@settings(
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=8), st.sampled_from(KINDS))
+def test_suggestion_is_whole(
+    environment: pytest.MonkeyPatch, values: dict[str, float], kind: str
+) -> None:
+    """
+    Whatever is set, all that a message suggests, pasted at once, makes the configuration valid. It
+    changes what was set only if nothing else can help, and needs every change that it asks for.
+    """
+    with environment.context() as patch:
+        for name, value in values.items():
+            patch.setenv(variable(name), f"{value:g}")
+        found = all_faults(kind=kind)
+        mends = suggested(found)
+        for mend in mends.items():
+            patch.setenv(*mend)
+        left = all_faults(kind=kind)
+
+    assert left == ()
+    assert bool(mends) == bool(found)
+    before = {name: field.default for name, field in Settings.model_fields.items()} | values
+    new = {name.removeprefix("APP_").lower(): float(value) for name, value in mends.items()}
+    after = before | new
+    for name in new:
+        assert broken(after, kind) < broken(after | {name: before[name]}, kind), name
+    assert not new.keys() & values or not can_be_kept(values, kind)
+
+
+def broken(values: Mapping[str, Any], kind: str) -> set[Rule]:
+    """
+    The rules that these settings break in this kind of process, or in any; without telemetry.
+    """
+    everything = {"web", "worker", "job", "migrate", "database"}
+    rules = [rule.where({"database", kind}) for rule in RULES]
+    rules += [rule.where(everything) for rule in RULES]
+    return {rule for rule in rules if rule and not rule.holds(values)}
+
+
+def can_be_kept(values: dict[str, float], kind: str) -> bool:
+    """
+    Whether some values of all other settings satisfy the rules of this kind of process.
+
+    The smallest ones that can: each limit is just above what must be smaller.
+    """
+    there = {"database", *([kind] if kind else ["web", "worker", "job", "migrate"])}
+    numbers = {"readiness_failures": 2, **dict.fromkeys(FIELDS, 0.002), **values}
+    for rule in filter(None, (rule.where(there) for rule in RULES if not rule.is_outbound)):
+        if rule.limit not in values:
+            numbers[rule.limit] = max(numbers[rule.limit], rule.total(numbers) + 0.002)
+        most = 31_622_400 if rule.limit == "job_interval_seconds" else 86_400
+        if not rule.holds(numbers) or numbers[rule.limit] > most:
+            return False
+    return True
+
+
+@pytest.mark.promise("C4")
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        ("web", "job_interval", 60),
+        ("web", "message_stall", 1),
+        ("web", "migration_statement", 1),
+        ("worker", "request_deadline", 20),
+        ("worker", "lb_idle", 600),
+        ("worker", "header_receive", 60),
+        ("worker", "drain", 0),
+        ("job", "drain", 40),
+        ("job", "watchdog", 60),
+        ("job", "request_deadline", 100),
+        ("job", "check_timeout", 2),
+        ("migrate", "grace", 100),
+        ("migrate", "request_deadline", 1),
+    ],
+)
+def test_rules_of_other_processes(
+    environment: pytest.MonkeyPatch, kind: str, name: str, value: float
+) -> None:
+    """
+    A process does not start by the rules of settings that it does not read; `config` and
+    `preflight`, which look at the service as a whole, still know them.
+    """
+    environment.setenv(variable(f"{name}_seconds"), str(value))
+
+    assert all_faults(kind=kind) == ()
+    assert all_faults() != ()
+
+
+@pytest.mark.promise("C4")
+def test_worker_and_web_have_ports_of_their_own(environment: pytest.MonkeyPatch) -> None:
+    """
+    A worker has one listener, so the port of the other kind of process may be the same.
+    """
+    environment.setenv("APP_ADMIN_PORT", "8000")
+
+    assert faults(kind="worker") == {}
+    assert faults(kind="web") == {"APP_ADMIN_PORT": "must differ from APP_PORT=8000"}
+
+
+@pytest.mark.promise("C4")
+def test_flush_counts_only_with_telemetry(environment: pytest.MonkeyPatch) -> None:
+    """
+    The time to flush telemetry counts only if there is telemetry.
+    """
+    environment.setenv("APP_TELEMETRY_FLUSH_SECONDS", "60")
+    assert faults() == {}
+
+    environment.setenv("APP_SENTRY_DSN", "https://key@sentry.example/1")
+
+    assert "APP_TELEMETRY_FLUSH_SECONDS=60 + 1 must be less" in str(faults())
+
+
+@pytest.mark.promise("C4")
+def test_rules_of_outbound_calls(environment: pytest.MonkeyPatch) -> None:
+    """
+    They count once a `Dependency` is opened, with its own limits, and without those of requests
+    in a process that serves none.
+    """
+    environment.setenv("APP_OUT_TOTAL_SECONDS", "12")
+    assert all_faults() == ()
+
+    assert "APP_OUT_TOTAL_SECONDS=12 must be less" in str(outbound_faults(kind="web"))
+    assert suggested(outbound_faults(kind="web")).keys() == {"APP_REQUEST_DEADLINE_SECONDS"}
+    assert outbound_faults(kind="worker") == ()
+
+    own = load(Settings, "worker").settings.model_copy(update={"out_attempt_seconds": 60})
+    with pytest.raises(ConfigurationError, match="APP_OUT_ATTEMPT_SECONDS=60 must be less"):
+        Dependency("search", "http://search.example", own)
 
 
 @pytest.mark.promise("C1")

@@ -99,6 +99,7 @@ def preflight() -> Exit:
 
     import structlog
 
+    from .chassis.environment import ConfigurationError
     from .chassis.health import CheckState
     from .chassis.logs import Sink
 
@@ -125,6 +126,8 @@ def preflight() -> Exit:
                         error = await CheckState(check).run(timeout_seconds=limit)
                         code = Exit.UNAVAILABLE if error else Exit.OK
                         found.append((code, f"check {check.name}: {error or 'passes'}"))
+        except ConfigurationError as error:
+            found.extend((Exit.CONFIGURATION, f"{name} {told}") for name, told in error.faults)
         except Exception as error:  # noqa: BLE001  # told like the others
             found.append((Exit.UNAVAILABLE, f"start: {type(error).__name__}: {error}"))
         told = f"settings that differ from their defaults: {len(loaded.origins)}"
@@ -149,7 +152,7 @@ def migrate(arguments: argparse.Namespace) -> Exit:
     # Whoever stops it must not read that it is done.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(Exit.TEMPORARY))
-    settings = _load().settings
+    settings = _load("migrate").settings
     migrations = _module("chassis.migrations")
     if arguments.steps == "status":
         work = migrations.status(settings, _tell)
@@ -344,15 +347,11 @@ def _process(kind: str, *, is_dev: bool = False) -> "Process":
     from .chassis.logs import Logs, get_logger
     from .chassis.process import Process
 
-    loaded = _load(is_dev=is_dev)
-    settings = loaded.settings
-    if is_dev:
-        # Nobody at a keyboard waits for a request in flight.
-        settings = settings.model_copy(update={"grace_seconds": 0.5})
-        loaded = loaded._replace(settings=settings)
-    if kind == "job":
-        # Nobody sends it anything.
-        loaded = loaded._replace(settings=settings.model_copy(update={"drain_seconds": 0}))
+    loaded = _load(kind, is_dev=is_dev)
+    # Nobody at a keyboard waits for a request in flight, and nobody sends a job anything.
+    own = {"grace_seconds": 0.5} if is_dev else {"drain_seconds": 0} if kind == "job" else {}
+    settings = loaded.settings.model_copy(update=own)
+    loaded = loaded._replace(settings=settings)
     on_terminal = settings.log_format == "auto" and sys.stdout.isatty()
     logs = Logs(
         _identity(settings.revision) | {"process_type": kind},
@@ -408,9 +407,9 @@ def _identity(revision: str) -> dict[str, str]:
     return {"service": build["service"], "version": build["version"], "revision": revision}
 
 
-def _load(*, is_dev: bool = False) -> "Loaded[Any]":
+def _load(kind: str = "", *, is_dev: bool = False) -> "Loaded[Any]":
     """
-    Read the settings; say everything that is wrong, to a person or a machine, and end.
+    Read the settings of a kind of process; log or print everything that is wrong, and exit.
     """
     from pydantic_settings import SettingsError
 
@@ -418,7 +417,8 @@ def _load(*, is_dev: bool = False) -> "Loaded[Any]":
     from .settings import Settings
 
     try:
-        return load(Settings, env_file=ENV_FILE, defaults=DEV) if is_dev else load(Settings)
+        dev: dict[str, Any] = {"env_file": ENV_FILE, "defaults": DEV} if is_dev else {}
+        return load(Settings, kind, **dev)
     except ConfigurationError as error:
         faults = error.faults
     except (OSError, SettingsError, UnicodeDecodeError) as error:

@@ -69,16 +69,15 @@ def test_health_check_has_time(
     instructions: dict[str, str], values: Callable[..., dict[str, str]]
 ) -> None:
     """
-    Besides the probe's own limit there is time to start Python, and all of it before the next one.
+    There is time to start Python besides the limit of the probe itself.
     """
     timeout = re.search(r"--timeout=(\d+)s", instructions.get("HEALTHCHECK", ""))
     assert timeout, "Dockerfile: HEALTHCHECK has no --timeout in seconds"
     settings = values(PATH, variables(instructions))
-    probe = float(settings["APP_PROBE_TIMEOUT_SECONDS"])
-    period = float(settings["APP_LIVENESS_PERIOD_SECONDS"])
-    told = f"Dockerfile: HEALTHCHECK {timeout[0]}, but APP_PROBE_TIMEOUT_SECONDS is {probe:g}"
+    probe = float(settings["APP_LIVENESS_TIMEOUT_SECONDS"])
+    told = f"Dockerfile: HEALTHCHECK {timeout[0]}, but APP_LIVENESS_TIMEOUT_SECONDS is {probe:g}"
 
-    assert probe + 1 <= float(timeout[1]) <= period, told
+    assert float(timeout[1]) >= probe + 1, told
 
 
 def test_health_check_works(instructions: dict[str, str], service: Any, tmp_path: Path) -> None:

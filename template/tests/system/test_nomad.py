@@ -83,7 +83,7 @@ def numbers(job: str, given: str) -> dict[str, tuple[str | None, str]]:
         ("readiness", "interval", "APP_READINESS_PERIOD_SECONDS"),
         ("readiness", "timeout", "APP_PROBE_TIMEOUT_SECONDS"),
         ("liveness", "interval", "APP_LIVENESS_PERIOD_SECONDS"),
-        ("liveness", "timeout", "APP_PROBE_TIMEOUT_SECONDS"),
+        ("liveness", "timeout", "APP_LIVENESS_TIMEOUT_SECONDS"),
         ("liveness", "limit", "APP_LIVENESS_FAILURES"),
     ):
         said[f"{key} of the {check} check"] = (after(job, f'name += "{check}"', key), setting)

@@ -147,6 +147,15 @@ async def block(seconds: float) -> dict[str, float]:
     return {"seconds": seconds}
 
 
+@router.get("/debugged")
+async def debugged(seconds: float) -> dict[str, float]:
+    """
+    Block the loop in a frame that belongs to a debugger, which the watchdog leaves alone.
+    """
+    exec("sleep(seconds)", {"__name__": "pdb", "sleep": time.sleep, "seconds": seconds})  # noqa: S102
+    return {"seconds": seconds}
+
+
 @router.get("/hold-gil")
 async def hold_gil() -> dict[str, bool]:
     re.match("(a+)+$", "a" * 64 + "b")

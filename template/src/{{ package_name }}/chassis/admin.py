@@ -2,6 +2,7 @@
 What operators ask: probes and metrics, on a port of their own.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 
@@ -20,7 +21,10 @@ __all__ = ["Admin"]
 
 class Admin:
     """
-    The ASGI application of the admin port; it answers from memory, nothing here waits.
+    The ASGI application of the admin port, which a thread of its own serves.
+
+    Probes are answered from memory. Metrics are collected on the main event loop, because the code
+    that they come from expects no other thread.
     """
 
     def __init__(self, *, process: Process, health: Health, ticker: Ticker) -> None:
@@ -29,6 +33,7 @@ class Admin:
         version = files(__package__ or "") / "VERSION"
         template = version.read_text().strip() if version.is_file() else "unknown"
         self._build = process.logs.identity | {"template": template}
+        self._loop = asyncio.get_running_loop()
         REGISTRY.register(self)
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
@@ -37,7 +42,9 @@ class Admin:
             status, body = 503 if result == "fail" else 200, orjson.dumps({"status": result})
             await respond(send, status, body, "application/health+json")
         elif path == "/metrics":
-            await respond(send, 200, generate_latest(REGISTRY), "text/plain; version=0.0.4")
+            metrics = asyncio.run_coroutine_threadsafe(_metrics(), self._loop)
+            text = await asyncio.wrap_future(metrics)
+            await respond(send, 200, text, "text/plain; version=0.0.4")
         elif scope["type"] == "http":
             await respond(send, 404, problem.body(404), problem.MEDIA_TYPE)
 
@@ -62,6 +69,10 @@ class Admin:
         yield GaugeMetricFamily("app_settings_unknown", "Never read.", len(process.unknown))
         yield CounterMetricFamily("app_log_lines_dropped", "Not written.", logs.sink.dropped)
         yield CounterMetricFamily("app_log_events_suppressed", "Not told.", logs.flood.suppressed)
+
+
+async def _metrics() -> bytes:
+    return generate_latest(REGISTRY)
 
 
 def _filled(family: CounterMetricFamily | GaugeMetricFamily, values: Mapping[str, float]) -> Metric:

@@ -2,8 +2,9 @@
 The only reader of the environment: strict, and every problem is named at once.
 """
 
+import math
 import os
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from pydantic import ValidationError
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, SecretsSettingsSource
 
-from .rules import PREFIX, RENAMED, RULES, SWITCHES, variable
+from .remedy import remedy
+from .rules import MODULES, PREFIX, RENAMED, RULES, SWITCHES, assignment, variable
 from .settings import Settings, expected, mask, schema_of
 
-__all__ = ["ConfigurationError", "Loaded", "load"]
+__all__ = ["ConfigurationError", "Loaded", "check_outbound", "load"]
 
 S = TypeVar("S", bound=Settings)
+Values = Mapping[str, Any]
 
 
 class ConfigurationError(Exception):
@@ -41,12 +44,17 @@ class Loaded(NamedTuple, Generic[S]):
 
 
 def load(
-    cls: type[S], *, env_file: Path | None = None, defaults: Mapping[str, str] | None = None
+    cls: type[S],
+    kind: str = "",
+    *,
+    env_file: Path | None = None,
+    defaults: Mapping[str, str] | None = None,
 ) -> Loaded[S]:
     """
     Read *cls* from the environment, then from APP_SECRETS_DIR, *env_file* and *defaults*.
 
-    Raises `ConfigurationError` with every fault there is.
+    Raises `ConfigurationError` with every fault that matters to this *kind* of process: `web`,
+    `worker`, `job` or `migrate`; without a kind, to any process of the service.
     """
     there: dict[str, Any] = dict(os.environ)
     layers = [("environment", EnvSettingsSource(cls)())]
@@ -65,7 +73,7 @@ def load(
 
     near, unknown = _unknown(cls, {*there})
     near += _renamed(cls, there, raw)
-    settings, faults = _validate(cls, raw)
+    settings, faults = _validate(cls, raw, kind)
     if settings is None or near or faults:
         raise ConfigurationError([*near, *faults])
     return Loaded(settings, origins, unknown)
@@ -111,9 +119,20 @@ def _is_near(name: str, known: str) -> bool:
     return start >= len(PREFIX) and (same_rest or swapped)
 
 
-def _validate(cls: type[S], raw: dict[str, Any]) -> tuple[S | None, list[tuple[str, str]]]:
+def check_outbound(settings: Settings) -> None:
     """
-    Check each value, then the rules between those that are well-formed.
+    Raises `ConfigurationError` if *settings* break a rule of outbound calls.
+
+    Only a process that makes such calls asks this, so the rules count for no other.
+    """
+    given, kind = settings.model_fields_set, settings._kind  # noqa: SLF001  # `load` sets it
+    if faults := [*_broken_rules(type(settings), dict(settings), given, kind, is_outbound=True)]:
+        raise ConfigurationError(faults)
+
+
+def _validate(cls: type[S], raw: Values, kind: str) -> tuple[S | None, list[tuple[str, str]]]:
+    """
+    Check each value, then whether those that are well-formed fit together.
     """
     settings = None
     bad = {name: "is empty; unset it or give it a value" for name in raw if raw[name] == ""}
@@ -124,8 +143,13 @@ def _validate(cls: type[S], raw: dict[str, Any]) -> tuple[S | None, list[tuple[s
         for detail in error.errors(include_url=False, include_input=False):
             name = str(detail["loc"][0]) if detail["loc"] else "*"
             bad.setdefault(name, _problem(cls, name, detail, values))
+    else:
+        settings._kind = kind
     faults = [(variable(name), problem) for name, problem in bad.items()]
-    return settings, [*faults, *_broken_rules(cls, values, bad)]
+    defaults = {name: field.default for name, field in cls.model_fields.items()}
+    sound = {name: value for name, value in {**defaults, **raw}.items() if name not in bad}
+    faults += _contradictions(cls, sound, bad, kind)
+    return settings, [*faults, *_broken_rules(cls, sound, raw, kind, is_outbound=False)]
 
 
 def _problem(cls: type[Settings], name: str, detail: Any, values: Mapping[str, Any]) -> str:
@@ -144,37 +168,71 @@ def _problem(cls: type[Settings], name: str, detail: Any, values: Mapping[str, A
     return f"{told}, got {mask(value)[:200]!r} [expected: {wanted}]"
 
 
-def _broken_rules(
-    cls: type[Settings], raw: Mapping[str, Any], bad: Container[str]
+def _contradictions(
+    cls: type[Settings], values: Values, bad: Container[str], kind: str
 ) -> Iterator[tuple[str, str]]:
-    # If something else is wrong, look at what is well-formed.
-    numbers: dict[str, float] = {}
-    for name, field in cls.model_fields.items():
-        with suppress(TypeError, ValueError):
-            numbers |= {} if name in bad else {name: float(raw.get(name, field.default))}
-    for rule in RULES:
-        if not _has(rule.module):
-            continue
-        names = rule.fields[::-1]
-        if numbers.keys() >= {*names} and (problem := rule.broken(numbers)):
-            named = [name for name in names if name in raw]
-            yield variable((named or names)[0]), problem
+    """
+    Parts that are set but not there, or there but not set, and two listeners on one port.
+    """
     there = {name for name in SWITCHES if _has(name)}
     for name, switch in SWITCHES.items():
-        is_set = switch not in bad and raw.get(switch, cls.model_fields[switch].default)
-        if name not in there and is_set:
+        if name not in there and values.get(switch):
             chosen = ",".join(sorted({*there, name}))
             mend = f"copier update --defaults --vcs-ref :current: --data 'telemetry=[{chosen}]'"
             yield variable(switch), f"is set, but this service has no {name}; unset it, or {mend}"
-    if _has("database") and not raw.get("database_url") and "database_url" not in bad:
+    if _has("database") and not values.get("database_url") and "database_url" not in bad:
         described = cls.model_fields["database_url"].description
         yield variable("database_url"), f"is missing: {described}"
-    if not _has("database") and raw.get("database_url"):
+    if not _has("database") and values.get("database_url"):
         mend = "copier update --defaults --vcs-ref :current: --data database=postgresql"
         told = f"is set, but this service has no database; unset it, or {mend}"
         yield variable("database_url"), told
-    if "port" in numbers and numbers["port"] == numbers.get("admin_port"):
-        yield variable("admin_port"), f"must differ from {variable('port')}={numbers['port']:g}"
+    port, admin_port = (str(values.get(name, name)) for name in ("port", "admin_port"))
+    if kind in {"", "web"} and _has(".web") and port == admin_port:
+        yield variable("admin_port"), f"must differ from {variable('port')}={port}"
+
+
+def _broken_rules(
+    cls: type[Settings], values: Values, keep: Collection[str], kind: str, *, is_outbound: bool
+) -> Iterator[tuple[str, str]]:
+    """
+    The rules that *values* break in a process of this *kind*, of outbound calls or all others.
+
+    Each comes with the same set of values, which satisfies all of them together. It changes what
+    to *keep* only if nothing else helps.
+    """
+    numbers: dict[str, float] = {}
+    for name, value in values.items():
+        with suppress(TypeError, ValueError):
+            numbers[name] = float(value)
+    service = {name for name, module in MODULES.items() if _has(module)}
+    service |= {"telemetry"} if any(map(values.get, SWITCHES.values())) else set()
+    there = service & {kind, "database", "telemetry"} if kind else service
+    # A rule that holds must hold with the suggestion too, whichever process type reads it.
+    broken, rules = [], []
+    for rule in (rule for rule in RULES if numbers.keys() >= {*rule.fields}):
+        here, anywhere = rule.where(there), rule.where(service)
+        if here and rule.is_outbound == is_outbound and not here.holds(numbers):
+            broken.append(here)
+            rules.append(here)
+        elif anywhere and anywhere.holds(numbers):
+            rules.append(anywhere)
+    mends = remedy(rules, numbers, _bounds(cls), keep) if broken else {}
+    mend = " ".join(["; try", *(assignment(name, mends) for name in mends)]) if mends else ""
+    for rule in broken:
+        names = rule.fields[::-1]
+        named = [name for name in names if name in keep]
+        yield variable((named or names)[0]), rule.explain(numbers) + mend
+
+
+def _bounds(cls: type[Settings]) -> Mapping[str, tuple[float, float]]:
+    """
+    The smallest and the largest value of each setting that is a number, but need not be whole.
+    """
+    fields = cls.model_json_schema()["properties"].items()
+    floats = {name: field for name, field in fields if field.get("type") == "number"}
+    ends = ("minimum", 0.001), ("maximum", math.inf)
+    return {name: tuple(field.get(*end) for end in ends) for name, field in floats.items()}
 
 
 def _has(module: str) -> bool:

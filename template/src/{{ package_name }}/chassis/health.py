@@ -1,5 +1,5 @@
 """
-Health: liveness is local, readiness is declared, and no probe ever waits for a check.
+Health: liveness is local, readiness is declared, and no probe waits for a check or for a handler.
 
 Shape: `application/health+json` (draft-inadarei-api-health-check), its status only.
 """
@@ -14,6 +14,7 @@ from .arguments import Checked, Name
 from .logs import get_logger
 from .process import Process
 from .settings import Seconds
+from .ticker import Ticker
 
 __all__ = ["Check", "CheckState", "Health"]
 
@@ -89,17 +90,22 @@ class Health:
     The answers of /livez, /readyz and /startupz.
     """
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
+    def __init__(self, process: Process, ticker: Ticker) -> None:
+        self._process, self._ticker = process, ticker
         self._states: list[CheckState] = []
 
     @property
     def probes(self) -> dict[str, Status]:
         """
-        The answer of each probe by its path; liveness is that the loop answers at all.
+        The answer of each probe by its path.
+
+        The watchdog ends a process whose loop is stuck. Liveness fails only after twice that time,
+        so that the platform replaces a process whose watchdog has failed, too.
         """
+        limit = 2 * self._process.settings.watchdog_seconds
+        live: Status = "fail" if self._ticker.late() > limit else "pass"
         started: Status = "pass" if self._process.ready else "fail"
-        return {"/livez": "pass", "/readyz": self.ready(), "/startupz": started}
+        return {"/livez": live, "/readyz": self.ready(), "/startupz": started}
 
     @property
     def checks(self) -> dict[str, Status]:
@@ -107,9 +113,12 @@ class Health:
 
     def ready(self) -> Status:
         """
-        Whether to send work: not before the start is over, not while stopping.
+        Whether to send work: not before the start is over, not while stopping, and not while the
+        event loop is blocked for longer than a probe would wait for it.
         """
         results = set(self.checks.values())
+        if self._ticker.late() > self._process.settings.probe_timeout_seconds:
+            results.add("fail")
         if "fail" in results or self._process.stopping or not self._process.ready:
             return "fail"
         return "warn" if "warn" in results else "pass"

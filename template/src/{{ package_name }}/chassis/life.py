@@ -69,11 +69,13 @@ def live(compose: Compose, serve: Serve, process: Process) -> None:
         settings = process.settings
         if not process.is_dev:
             watchdog.start(process, limit_seconds=settings.watchdog_seconds)
-        health, ticker = Health(process), Ticker(process)
+        ticker = Ticker(process)
+        health = Health(process, ticker)
         admin = Admin(process=process, health=health, ticker=ticker)
         running = Running(process=process, health=health, admin=admin, ticker=ticker)
         private_server = Server(admin, process, connections_max=ADMIN_CONNECTIONS_MAX)
-        process.supervise("admin", lambda: private_server.serve([private]))
+        # Probes have a thread and an event loop of their own: what blocks this loop fails no probe.
+        process.supervise_thread("admin", lambda: asyncio.run(private_server.serve([private])))
 
         # Open what the service holds open.
         async with compose(settings) as parts:

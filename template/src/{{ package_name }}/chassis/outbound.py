@@ -14,6 +14,7 @@ from structlog.contextvars import get_contextvars
 
 from .arguments import Name, check
 from .deadline import remaining
+from .environment import check_outbound
 from .limits import using
 from .logs import get_logger
 from .problem import Unavailable
@@ -58,7 +59,8 @@ class Dependency:
     Another service; *name* is its label in metrics and logs. Open it once, in `resources.py`.
 
     For limits of its own, hand in `settings.model_copy(update=...)`. Raises ValueError, before
-    anything is opened, if an argument or such a limit is wrong.
+    anything is opened, if an argument or such a limit is wrong, and `ConfigurationError`, which
+    ends the process with 78, if the limits contradict each other.
     """
 
     def __init__(self, name: Name, url: Url, settings: Settings) -> None:
@@ -67,6 +69,7 @@ class Dependency:
 
         check(Dependency.__init__, name=name, url=url, settings=settings)
         check(Settings, **{key: value for key, value in settings if key.startswith("out_")})
+        check_outbound(settings)
         # uvicorn and Node close an idle connection after 5 s: don't write into one that goes.
         limits = httpx2.Limits(max_connections=settings.out_in_flight_max, keepalive_expiry=4)
         # A transport without its client: no redirects, no cookies, no proxy from the environment.

@@ -20,7 +20,7 @@ def is_live(environment: Mapping[str, str]) -> bool:
     # To connect to 0.0.0.0 or :: is to connect to this machine.
     host = environment.get("APP_HOST", "127.0.0.1")
     port = environment.get("APP_ADMIN_PORT", "8001")
-    seconds = float(environment.get("APP_PROBE_TIMEOUT_SECONDS", "1"))
+    seconds = float(environment.get("APP_LIVENESS_TIMEOUT_SECONDS", "25"))
     try:
         with socket.create_connection((host, int(port)), timeout=seconds) as connection:
             connection.sendall(b"GET /livez HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import telemetry
-from .environment import Loaded
+from .environment import ConfigurationError, Loaded
 from .exits import Exit
 from .logs import LEVELS, Logs, get_logger
 from .settings import Settings
@@ -111,8 +111,14 @@ class Process:
 
     def crash(self, cause: str, error: BaseException | None = None) -> NoReturn:
         """
-        Say what is known and end: a restart mends more than limping on.
+        Log what is known and end, because a restart mends more than limping on does.
+
+        A `ConfigurationError` is not a bug: it ends the process as if it was found at the start.
         """
+        if isinstance(error, ConfigurationError):
+            for name, problem in error.faults:
+                log.error("configuration_invalid", variable=name, problem=problem)
+            self.exit(Exit.CONFIGURATION)
         self.exit(Exit.BUG, "crash", stacks=True, cause=cause, exc_info=error)
 
     def exit(self, code: int, event: str = "", *, stacks: bool = False, **fields: Any) -> NoReturn:

@@ -1,17 +1,31 @@
 """
-Which time must be shorter than which, checked before anything starts.
+Which setting must be smaller than which, checked before anything starts.
 
 Each rule comes from an outage that its absence allows; the reason is part of the message.
 """
 
 import math
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-__all__ = ["PREFIX", "RENAMED", "RULES", "SWITCHES", "Rule", "variable"]
+__all__ = ["MODULES", "PREFIX", "RENAMED", "RULES", "SWITCHES", "Rule", "assignment", "variable"]
 
 PREFIX = "APP_"
+
+# The module that shows whether a service has a process type, or the part `database`.
+MODULES = {"web": ".web", "worker": "worker", "job": "job", "migrate": "migrations"}
+MODULES |= {"database": "database"}
+# Who reads the settings whose names begin like this: one of these process types, or this part.
+READERS = {
+    ("web",): ("header_", "keep_alive_", "lb_", "readiness_", "request_"),
+    ("worker",): ("heartbeat_", "message_"),
+    ("job",): ("job_",),
+    ("migrate",): ("migration_",),
+    ("web", "worker"): ("check_", "drain_", "liveness_", "probe_", "watchdog_"),
+    ("web", "worker", "job"): ("grace_", "platform_", "pre_stop_"),
+    ("database",): ("database_", "pool_"),
+    ("telemetry",): ("telemetry_",),
+}
 
 
 def variable(field: str) -> str:
@@ -21,106 +35,119 @@ def variable(field: str) -> str:
     return f"{PREFIX}{field.upper()}"
 
 
+def assignment(field: str, values: Mapping[str, float]) -> str:
+    """
+    The variable with its value, or the number that *field* is.
+    """
+    return f"{variable(field)}={values[field]:.12g}" if field in values else field
+
+
 @dataclass(frozen=True)
 class Rule:
     """
     A sum of settings, their products and numbers; `<` or `<=`; one setting; and why.
     """
 
-    text: str
+    terms: tuple[tuple[str, ...], ...]
+    sign: str
+    limit: str
     why: str
-    # The module that it is about; without it the rule does not count.
-    module: str = "settings"
+
+    @property
+    def is_outbound(self) -> bool:
+        """
+        Whether it counts only in a process that calls other services.
+        """
+        return self.terms[0][0].startswith("out_")
 
     @property
     def fields(self) -> list[str]:
         """
         The settings it compares, that on the right last.
         """
-        return re.findall(r"[a-z]\w+", self.text)
+        factors = [factor for term in self.terms for factor in term]
+        return [*(factor for factor in factors if not factor.isdecimal()), self.limit]
 
-    def broken(self, values: Mapping[str, float]) -> str | None:
+    def total(self, values: Mapping[str, float]) -> float:
         """
-        How *values* break this rule and what would mend it, or None.
+        The left side.
         """
-        left, operator, right = re.split(r" (<=?) ", self.text)
-        sizes = {
-            term: math.prod(
-                values[part] if part in values else float(part) for part in term.split(" * ")
-            )
-            for term in left.split(" + ")
-        }
-        total = sum(sizes.values())
-        if total < values[right] or (operator == "<=" and total == values[right]):
-            return None
-        step = operator == "<"
-        longest = max((term for term in sizes if not term.isdecimal()), key=sizes.__getitem__)
-        part, _, count = longest.partition(" * ")
-        each = float(count) if count.isdecimal() else values.get(count, 1)
-        room = (values[right] - total + sizes[longest]) // each - step
-        mends = [f"{variable(right)}={math.ceil(total) + step}"]
-        mends += [f"{variable(part)}={room:g}"] if room > 0 else []
-        shown = re.sub(r"[a-z]\w+", lambda name: _assignment(name[0], values), left)
-        limit = f"{'less than' if step else 'at most'} {_assignment(right, values)}"
-        return f"{shown} must be {limit}: {self.why}; try {' or '.join(mends)}"
+        sizes = ([float(values.get(one, one)) for one in term] for term in self.terms)
+        return sum(map(math.prod, sizes))
+
+    def holds(self, values: Mapping[str, float]) -> bool:
+        total, limit = self.total(values), values[self.limit]
+        return total < limit or (self.sign == "<=" and total == limit)
+
+    def enough(self, values: Mapping[str, float], digits: int) -> float:
+        """
+        The smallest limit with so many digits behind the point.
+        """
+        total = self.total(values)
+        return total if self.sign == "<=" else round(total + 0.501 / 10**digits, digits)
+
+    def where(self, there: Collection[str]) -> "Rule | None":
+        """
+        What is left of the rule if only these process types and parts are there.
+        """
+
+        def is_read(field: str) -> bool:
+            needed = [who for who, begins in READERS.items() if field.startswith(begins)]
+            return all(any(one in there for one in who) for who in needed)
+
+        terms = tuple(term for term in self.terms if all(map(is_read, term)))
+        rest = replace(self, terms=terms)
+        return rest if is_read(self.limit) and rest.fields != [self.limit] else None
+
+    def explain(self, values: Mapping[str, float]) -> str:
+        """
+        The rule with its variables and their values.
+        """
+        terms = (" * ".join(assignment(one, values) for one in term) for term in self.terms)
+        than = "at most" if self.sign == "<=" else "less than"
+        return f"{' + '.join(terms)} must be {than} {assignment(self.limit, values)}: {self.why}"
 
 
-def _assignment(field: str, values: Mapping[str, float]) -> str:
-    return f"{variable(field)}={values[field]:g}"
+# A rule that limits a setting comes before the rules that have this setting on their left.
+_TABLE = """
+out_connect_seconds < out_attempt_seconds: a connection needs time for its response
+out_attempt_seconds < out_total_seconds: a call needs time for another attempt
+out_total_seconds < request_deadline_seconds: a failed call must leave time to answer
+database_lock_seconds < database_statement_seconds: the error must say that it waited for a lock
+database_client_check_seconds < database_statement_seconds: \
+a statement whose client is gone must end early
+pool_checkout_seconds + database_statement_seconds < request_deadline_seconds: \
+a request that waited for a connection must still be answered
+header_receive_seconds < request_deadline_seconds: headers are only the start of a request
+request_deadline_seconds < lb_response_seconds: answer before the load balancer gives up
+request_deadline_seconds <= grace_seconds: requests in flight must end while the process stops
+request_deadline_seconds < watchdog_seconds: a slow request is not a stuck event loop
+watchdog_seconds + 5 < liveness_timeout_seconds: \
+the watchdog must end a stuck process, and log its stacks, before the platform does
+lb_idle_seconds < keep_alive_seconds: the load balancer must not reuse a closed connection
+check_timeout_seconds < probe_timeout_seconds: a probe must not time out before a check does
+readiness_period_seconds * readiness_failures <= drain_seconds: \
+load balancers must notice the end before the listener closes
+pre_stop_seconds + drain_seconds + grace_seconds + telemetry_flush_seconds + 1 \
+< platform_grace_seconds: the process must end before the platform kills it
+migration_lock_seconds < migration_statement_seconds: the error must say that it waited for a lock
+heartbeat_seconds * 2 < message_stall_seconds: one lost heartbeat is not the death of a worker
+heartbeat_seconds + pool_checkout_seconds * 2 + database_statement_seconds * 2 \
+< message_stall_seconds: after a heartbeat that failed there must be time for another
+job_jitter_seconds + job_max_runtime_seconds + grace_seconds < job_interval_seconds: \
+a run must end before the next one starts
+"""
 
 
-RULES = (
-    Rule("out_connect_seconds < out_attempt_seconds", "who connects must still get an answer"),
-    Rule("out_attempt_seconds < out_total_seconds", "a call that may fail needs time for another"),
-    Rule("out_total_seconds < request_deadline_seconds", "a failed call must still be answered"),
-    Rule("request_deadline_seconds < lb_response_seconds", "answer before the load balancer does"),
-    Rule("request_deadline_seconds <= grace_seconds", "a request must end while the process stops"),
-    Rule("header_receive_seconds < request_deadline_seconds", "the head is the least of a request"),
-    Rule("request_deadline_seconds < watchdog_seconds", "a slow request is no stuck event loop"),
-    Rule("lb_idle_seconds < keep_alive_seconds", "the load balancer reuses what is still open"),
-    Rule(
-        "database_lock_seconds < database_statement_seconds",
-        "who waits for a lock must be told so",
-        "database",
-    ),
-    Rule(
-        "database_client_check_seconds < database_statement_seconds",
-        "what nobody waits for must end early",
-        "database",
-    ),
-    Rule(
-        "pool_checkout_seconds + database_statement_seconds < request_deadline_seconds",
-        "who waited for a connection must still get an answer",
-        "database",
-    ),
-    Rule(
-        "migration_lock_seconds < migration_statement_seconds",
-        "who waits for a lock must be told so",
-        "migrations",
-    ),
-    Rule("heartbeat_seconds * 2 < message_stall_seconds", "one lost beat is no death", "worker"),
-    Rule(
-        "heartbeat_seconds + pool_checkout_seconds * 2 + database_statement_seconds * 2"
-        " < message_stall_seconds",
-        "after a beat that the database did not take there is time for another",
-        "worker",
-    ),
-    Rule(
-        "job_jitter_seconds + job_max_runtime_seconds + grace_seconds < job_interval_seconds",
-        "a run ends before the next one",
-        "job",
-    ),
-    Rule("check_timeout_seconds < probe_timeout_seconds", "a probe waits for the checks' results"),
-    Rule(
-        "readiness_period_seconds * readiness_failures <= drain_seconds",
-        "who sends requests must have noticed the end before the listener closes",
-    ),
-    Rule(
-        "pre_stop_seconds + drain_seconds + grace_seconds + telemetry_flush_seconds + 1"
-        " < platform_grace_seconds",
-        "or the platform kills it",
-    ),
-)
+def _rules() -> Iterator[Rule]:
+    for line in _TABLE.strip().splitlines():
+        text, _, why = line.partition(": ")
+        left, sign, limit = text.rsplit(" ", 2)
+        terms = tuple(tuple(term.split(" * ")) for term in left.split(" + "))
+        yield Rule(terms, sign, limit, why)
+
+
+RULES = tuple(_rules())
 
 # Settings that had another name, and since which version of the template they have this one.
 RENAMED = {

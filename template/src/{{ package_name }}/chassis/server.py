@@ -1,5 +1,5 @@
 """
-uvicorn, embedded: our own sockets and signals, one event loop for both listeners.
+uvicorn, embedded, with our own sockets and signals; each listener has an event loop of its own.
 """
 
 import asyncio

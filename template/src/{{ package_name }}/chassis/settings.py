@@ -92,6 +92,8 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
         validate_default=True,
     )
+    # The kind of process that these are for; empty for any.
+    _kind: str = ""
     host: IPvAnyAddress = IPv4Address("127.0.0.1")
     """IP address that both listeners bind."""
     port: Port = 8000
@@ -227,13 +229,15 @@ class Settings(BaseSettings):
     pre_stop_seconds: Annotated[float, Field(ge=0, le=86400)] = 0
     """Declared: pause of the platform before SIGTERM."""
     probe_timeout_seconds: Seconds = 1
-    """Declared: limit of one probe."""
+    """Declared: limit of one startup or readiness probe."""
     readiness_period_seconds: Annotated[float, Field(ge=0, le=86400)] = 2
     """Declared: time between two readiness probes; 0 if nothing balances."""
     readiness_failures: Annotated[int, Field(ge=1)] = 2
     """Declared: failed readiness probes after which no more requests are sent."""
     liveness_period_seconds: Seconds = 10
     """Declared: time between two liveness probes."""
+    liveness_timeout_seconds: Seconds = 25
+    """Declared: limit of one liveness probe; longer than the watchdog takes."""
     liveness_failures: Annotated[int, Field(ge=1)] = 3
     """Declared: failed liveness probes after which the process is replaced."""
     lb_idle_seconds: Seconds = 60

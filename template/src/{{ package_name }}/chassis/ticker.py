@@ -1,5 +1,5 @@
 """
-How late the event loop is: what the shedder asks.
+How late the event loop is: the shedder and the probes ask for it.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class Ticker:
 
     def late(self) -> float:
         """
-        Seconds by which the next tick is overdue at this moment.
+        Seconds by which the next tick is overdue at this moment. Any thread may ask.
 
         A smoothed lag would go on shedding after the loop is free: half the goodput, measured.
         """
