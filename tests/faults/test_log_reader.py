@@ -217,6 +217,7 @@ def test_reader_that_stalls(start: Start, kind: str) -> None:
     count = dropped(service)
     (service.stdout.parent / "go").touch()
     told = service.wait_for("log_lines_dropped")
+    service.stop()
 
     assert (set(statuses), set(lives)) == ({200}, {200})
     assert count > 100

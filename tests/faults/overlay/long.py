@@ -26,7 +26,7 @@ FIELDS: dict[str, Callable[[], dict[str, Any]]] = {
     "list": lambda: {"field": list(range(1_000_000))},
     "dict": lambda: {"field": {"inner": {f"{n}": n for n in range(200_000)}}},
     "name": lambda: {"n" * 100_000: 1},
-    "unicode": lambda: {"field": "\x00\U0001f600\ud800" * 1_000_000},
+    "unicode": lambda: {f"field_{n}": "\x00\U0001f600\ud800" * 1_000_000 for n in range(10)},
 }
 
 
@@ -69,7 +69,7 @@ async def secret(text: str) -> None:
     """
     Wherever it is shortened, the secret is in the way.
     """
-    for _ in range(200):
+    for _ in range(1_000):
         print(f"{text} ", end="")
     print()
     log.warning(
