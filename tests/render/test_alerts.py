@@ -27,6 +27,8 @@ ALL: dict[str, Any] = {"processes": ["web", "worker", "job"], "database": "postg
 # Those of others: of prometheus-client, of Prometheus itself and of kube-state-metrics.
 OTHERS = {
     "kube_cronjob_status_last_successful_time",
+    "kube_job_failed",
+    "kube_job_status_start_time",
     "process_cpu_seconds_total",
     "process_resident_memory_bytes",
     "process_start_time_seconds",
@@ -54,16 +56,41 @@ FAULTS = [
     ("web", 'process_type="web"', 'process_type="worker"'),
     ("web", "> 0.05", "> 0.5"),
     ("web", "> 800", "> 8000"),
+    ("process", "app_ready", "app_draining"),
+    ("process", "body|error", "4xx|late|abandoned|body|error"),
+    ("process", "> 4\n", "> 0\n"),
+    ("process", "> 0.5 *", "> 0.05 *"),
+    ("process", "full|status|timeout", "full|status"),
     ("worker", "> 300", "> 3000"),
     ("worker", "> 300", "> 200"),
+    ("worker", 'state!="retried"', 'state="none"'),
+    ("worker", 'state="retried"}) > 300', 'state="none"}) > 300'),
+    ("worker", 'outcome="done"}[10m]', 'outcome="none"}[10m]'),
+    ("worker", "> 120", "> 100"),
+    ("worker", "> 120", "> 100_000"),
+    ("worker", "and on (job) app_messages_waiting", "or app_messages_waiting"),
+    ("worker", ">= 10", ">= 1000"),
+    ("worker", 'outcome="done"}[15m]', 'outcome="none"}[15m]'),
     ("worker", 'check="queue"', 'check="database"'),
     ("worker", "app_messages_dead", "app_messages_waiting"),
     ("job", "26 * 3600", "24 * 3600"),
     ("job", "26 * 3600", "260 * 3600"),
+    ("job", "vector(Inf)", "vector(3600)"),
     ("job", 'service="', 'service!="'),
+    (
+        "job",
+        "last_success:timestamp >= exported_job:app_job_last_failure",
+        "last_start:timestamp >= x",
+    ),
+    ("job", 'condition="true"', 'condition="false"'),
+    ("job", "time() - 3600", "time() - 36000"),
+    ("job", "and exported_job:app_job_age_max:seconds < Inf", ""),
     ("database", 'check="database"', 'check="queue"'),
     ("database", "failures_total", "failures"),
     ("database", "waiting", "in_use"),
+    ("database", 'reason!="PoolTimeout"', 'reason!="TimeoutError"'),
+    ("database", "> 0\n          unless on (job)\n", "> 0\n          or on (job)\n"),
+    ("database", "for: 2m", "for: 10m"),
 ]
 
 
@@ -142,7 +169,93 @@ def test_labels(render: Render) -> None:
             assert said["summary"]
             assert said["description"]
             anchor = rule["alert"].lower()
-            assert said["runbook_url"] == f"ops/runbooks/{path.stem}.md#{anchor}"
+            assert said["runbook_url"].endswith(f"/ops/runbooks/{path.stem}.md#{anchor}")
+
+
+@pytest.mark.promise("M7")
+@pytest.mark.parametrize(
+    ("answers", "before"),
+    [
+        ({}, "https://git.example.com/your-team/order-desk/blob"),
+        ({"owner": "acme/payments"}, "https://git.example.com/acme/order-desk/blob"),
+        (
+            {"owner": "acme/payments", "ci": "gitlab"},
+            "https://git.example.com/acme/payments/order-desk/-/blob",
+        ),
+    ],
+    ids=lambda each: "-".join(each.values()) if isinstance(each, dict) else "",
+)
+@pytest.mark.parametrize("revision", ["4" * 40, "unknown", None])
+def test_runbook_address(
+    render: Render,
+    promtool: str,
+    tmp_path: Path,
+    answers: dict[str, Any],
+    before: str,
+    revision: str | None,
+) -> None:
+    """
+    An alert links its runbook by an absolute address: at the commit that runs, or else the newest.
+    """
+    alerts = tmp_path / "alerts"
+    shutil.copytree(render(**answers) / "ops" / "alerts", alerts)
+    (rule,) = [one for one in alerts_of(alerts / "process.yaml") if one["alert"] == "InstanceDown"]
+    build = f'app_build_info{{job="order-desk", instance="b", revision="{revision}"}}'
+    commit = revision if revision == "4" * 40 else "HEAD"
+    expected = {
+        "exp_labels": {"severity": "ticket", "job": "order-desk", "instance": "a"},
+        "exp_annotations": {
+            "summary": "A process of order-desk does not answer at a",
+            "description": rule["annotations"]["description"],
+            "runbook_url": f"{before}/{commit}/ops/runbooks/process.md#instancedown",
+        },
+    }
+    series = [{"series": 'up{job="order-desk", instance="a"}', "values": "0x30"}]
+    series += [{"series": build, "values": "1x30"}] if revision else []
+    case = {"eval_time": "20m", "alertname": "InstanceDown", "exp_alerts": [expected]}
+    test = {"interval": "1m", "input_series": series, "alert_rule_test": [case]}
+    whole = {"rule_files": ["../process.yaml"], "evaluation_interval": "1m", "tests": [test]}
+    (alerts / "tests" / "process.yaml").write_text(yaml.safe_dump(whole))
+
+    ended = prove(promtool, alerts, "process")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.promise("M7")
+def test_dashboards_link_the_same_runbooks(render: Render) -> None:
+    """
+    The variable of a dashboard is the folder that the alerts link, at the newest commit.
+    """
+    project = render(**ALL, owner="acme/payments", ci="gitlab")
+    boards = [json.loads(path.read_text()) for path in project.glob("ops/dashboards/*.json")]
+
+    found = {
+        one["query"]
+        for board in boards
+        for one in board["templating"]["list"]
+        if "query" in one
+        if one["name"] == "runbooks"
+    }
+
+    address = "https://git.example.com/acme/payments/order-desk/-/blob/HEAD/ops/runbooks"
+    assert found == {address}
+
+
+@pytest.mark.promise("M7")
+def test_alerts_say_how_long_they_linger(render: Render) -> None:
+    """
+    An alert that looks back for more than ten minutes without `for` says how long it goes on.
+    """
+    lingering = set()
+    for path in render(**ALL).glob("ops/alerts/*.yaml"):
+        for rule in alerts_of(path):
+            # An alert ends when the shorter of its windows has forgotten the fault.
+            if re.search(r"\[15m\]|ratio_rate(30m|6h)", rule["expr"]):
+                lingering.add(rule["alert"])
+                assert "goes on for up to" in " ".join(rule["annotations"]["description"].split())
+
+    assert {"AvailabilityBurnsFast", "CrashLoop", "MessagesDying"} <= lingering
 
 
 @pytest.mark.promise("M7")

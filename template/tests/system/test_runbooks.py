@@ -14,9 +14,13 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 FOLDER = PROJECT / "ops" / "runbooks"
 SERVES = any(PROJECT.glob("src/*/web.py")) or any(PROJECT.glob("src/*/worker.py"))
-BLOCK = re.compile(r"^(?P<before>[^\n]*)\n```sh\n(?P<script>.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^(?P<before>[^\n]*)\n *```sh\n(?P<script>.*?)^ *```$", re.MULTILINE | re.DOTALL
+)
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
 REQUEST = "a-request-of-the-runbooks"
+# What the sections of a platform define: run a command of the service, print its log.
+FUNCTIONS = 'svc() { "$SERVICE" "$@"; }; logs() { cat "$LOG"; }\n'
 
 
 def blocks() -> list[Any]:
@@ -66,7 +70,7 @@ def test_command(script: str, situation: dict[str, str]) -> None:
     others = {name: text for name, text in os.environ.items() if not name.startswith("APP_")}
 
     ended = subprocess.run(  # noqa: S603  # what the project's own runbooks say
-        ["bash", "-euo", "pipefail", "-c", script],  # noqa: S607  # found on PATH
+        ["bash", "-euo", "pipefail", "-c", FUNCTIONS + script],  # noqa: S607  # found on PATH
         env=others | situation,
         cwd=PROJECT,
         capture_output=True,

@@ -37,6 +37,7 @@ class Fault(Payload):
     effect: str = ""
     is_once: bool = False
     enqueue: str = ""
+    delay: float = 0
 
 
 @asynccontextmanager
@@ -64,13 +65,19 @@ async def compose(settings: Settings) -> AsyncIterator[Worker]:  # noqa: C901  #
                         await message.once(connection)
                     await connection.execute("INSERT INTO effects VALUES ($1)", fault.effect)
             if fault.enqueue:
-                await _enqueue(fault.enqueue)
+                await _enqueue(fault.enqueue, fault.delay)
             log.info("ended", number=message.id)
 
-        async def _enqueue(end: str) -> None:
+        async def _enqueue(end: str, delay: float) -> None:
             with suppress(ZeroDivisionError):
                 async with database.transaction() as connection:
-                    await enqueue(connection, "fault", Fault(effect=end), key="one of a kind")
+                    await enqueue(
+                        connection,
+                        "fault",
+                        Fault(effect=end),
+                        key="one of a kind",
+                        delay_seconds=delay,
+                    )
                     await connection.execute("INSERT INTO effects VALUES ($1)", f"with {end}")
                     if end == "rollback":
                         raise ZeroDivisionError

@@ -75,8 +75,10 @@ class CheckState:
         is_up = error is None
         self._streak = self._streak + 1 if is_up != self._is_up else 0
         if self._streak >= (1 if not self._answered else UP_AFTER if is_up else DOWN_AFTER):
+            # A healthy start is not a warning; a recovery is, as the other end of an outage.
+            tell = log.info if is_up and self._is_up is None else log.warning
             self._is_up, self._answered, self._streak = is_up, self._answered or is_up, 0
-            log.warning("check_changed", check=self.check.name, is_up=is_up, error=error)
+            tell("check_changed", check=self.check.name, is_up=is_up, error=error)
 
 
 class Health:
