@@ -2,10 +2,11 @@
 A real Prometheus that scrapes services on this machine and evaluates a project's own rules.
 """
 
+import contextlib
+import http.client
 import json
 import re
 import subprocess
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,16 +23,21 @@ class Prometheus:
     """
 
     def __init__(self, port: int) -> None:
-        self._url = f"http://127.0.0.1:{port}"
+        self._port = port
 
-    def ask(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self._url}{path}", timeout=10) as answer:
-            return json.loads(answer.read())
+    def ask(self, path: str) -> tuple[int, bytes]:
+        """
+        Status and body of an answer.
+        """
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
 
     def is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self._url}/-/ready", timeout=1):
-                return True
+            return self.ask("/-/ready")[0] == http.HTTPStatus.OK
         except OSError:
             return False
 
@@ -39,7 +45,7 @@ class Prometheus:
         """
         The alerts that fire, by name.
         """
-        alerts = self.ask("/api/v1/alerts")["data"]["alerts"]
+        alerts = json.loads(self.ask("/api/v1/alerts")[1])["data"]["alerts"]
         return {one["labels"]["alertname"]: one for one in alerts if one["state"] == "firing"}
 
 

@@ -423,6 +423,21 @@ def test_dead_message_that_is_retried_is_new(queue: Queue) -> None:
 
 
 @pytest.mark.promise("J8")
+def test_read_only_database_makes_messages_old(queue: Queue) -> None:
+    """
+    After a failover to what is read-only, the queue is there and no message is begun: they age.
+    """
+    queue.postgresql.execute("ALTER ROLE service SET default_transaction_read_only = on")
+    queue.put()
+    worker = queue.worker()
+
+    wait_until(lambda: oldest(worker, "ready") > 1)
+
+    assert 'app_check_up{check="queue"} 1.0' in metrics(worker)
+    assert 'app_database_failures_total{reason="ReadOnlySQLTransactionError"}' in metrics(worker)
+
+
+@pytest.mark.promise("J8")
 def test_empty_queue_has_numbers(queue: Queue) -> None:
     """
     An empty queue is told from one that can't be read: that one has no numbers, for WorkerDown.

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from harness import modules
+from harness import ROOT, modules
+from pages import blocks, paste
 
 from questions import QUESTIONS
 
@@ -35,6 +36,12 @@ OTHERS = {
     "up",
 }
 METRIC = r"\b((?:app|kube|process)_\w+|up)(?=\{|,|\[)(?!\w)"
+# The answers of a service, by where its repository is then.
+ADDRESSES: dict[str, dict[str, Any]] = {
+    "your-team/order-desk/blob": {},
+    "acme/order-desk/blob": {"owner": "acme/payments"},
+    "acme/payments/order-desk/-/blob": {"owner": "acme/payments", "ci": "gitlab"},
+}
 # What is made wrong in a rule, and the file of tests that must object.
 FAULTS = [
     ("process", "> 3", "> 30"),
@@ -173,32 +180,16 @@ def test_labels(render: Render) -> None:
 
 
 @pytest.mark.promise("M7")
-@pytest.mark.parametrize(
-    ("answers", "before"),
-    [
-        ({}, "https://git.example.com/your-team/order-desk/blob"),
-        ({"owner": "acme/payments"}, "https://git.example.com/acme/order-desk/blob"),
-        (
-            {"owner": "acme/payments", "ci": "gitlab"},
-            "https://git.example.com/acme/payments/order-desk/-/blob",
-        ),
-    ],
-    ids=lambda each: "-".join(each.values()) if isinstance(each, dict) else "",
-)
+@pytest.mark.parametrize("where", [*ADDRESSES])
 @pytest.mark.parametrize("revision", ["4" * 40, "unknown", None])
 def test_runbook_address(
-    render: Render,
-    promtool: str,
-    tmp_path: Path,
-    answers: dict[str, Any],
-    before: str,
-    revision: str | None,
+    render: Render, promtool: str, tmp_path: Path, where: str, revision: str | None
 ) -> None:
     """
     An alert links its runbook by an absolute address: at the commit that runs, or else the newest.
     """
     alerts = tmp_path / "alerts"
-    shutil.copytree(render(**answers) / "ops" / "alerts", alerts)
+    shutil.copytree(render(**ADDRESSES[where]) / "ops" / "alerts", alerts)
     (rule,) = [one for one in alerts_of(alerts / "process.yaml") if one["alert"] == "InstanceDown"]
     build = f'app_build_info{{job="order-desk", instance="b", revision="{revision}"}}'
     commit = revision if revision == "4" * 40 else "HEAD"
@@ -207,7 +198,7 @@ def test_runbook_address(
         "exp_annotations": {
             "summary": "A process of order-desk does not answer at a",
             "description": rule["annotations"]["description"],
-            "runbook_url": f"{before}/{commit}/ops/runbooks/process.md#instancedown",
+            "runbook_url": f"https://git.example.com/{where}/{commit}/ops/runbooks/process.md#instancedown",
         },
     }
     series = [{"series": 'up{job="order-desk", instance="a"}', "values": "0x30"}]
@@ -240,6 +231,76 @@ def test_dashboards_link_the_same_runbooks(render: Render) -> None:
 
     address = "https://git.example.com/acme/payments/order-desk/-/blob/HEAD/ops/runbooks"
     assert found == {address}
+
+
+@pytest.mark.promise("M7")
+@pytest.mark.parametrize("before", ["path", "address"])
+def test_address_is_put_into_a_service(render: Render, tmp_path: Path, before: str) -> None:
+    """
+    The command of the page puts an address into alerts that have only a path, or another one.
+    """
+    project = tmp_path / "order-desk"
+    shutil.copytree(render(**ALL) / "ops" / "alerts", project / "ops" / "alerts")
+    for path in project.glob("ops/alerts/*.yaml") if before == "path" else []:
+        # As releases before 0.4.0 wrote it.
+        text = re.sub(r"runbook_url: '.*/(\S+)'", r"runbook_url: ops/runbooks/\1", path.read_text())
+        path.write_text(text)
+    (command,) = (one for one in blocks("alerts", "Be told when something is wrong"))
+
+    paste(command, project, {})
+
+    for path in project.glob("ops/alerts/*.yaml"):
+        for rule in alerts_of(path):
+            assert rule["annotations"]["runbook_url"] == (
+                "https://git.example.com/acme/order-desk/blob/HEAD/ops/runbooks/"
+                f"{path.stem}.md#{rule['alert'].lower()}"
+            )
+
+
+@pytest.mark.promise("M7")
+def test_address_in_one_repository_for_all(render: Render, tmp_path: Path) -> None:
+    """
+    What the page for several services in one repository has one paste is for alerts and dashboards.
+    """
+    ops = tmp_path / "services" / "orders" / "ops"
+    shutil.copytree(render(**ALL, service_name="orders") / "ops", ops)
+    (command,) = (one for one in blocks("monorepo", "What else belongs to the root"))
+
+    paste(command, tmp_path, {})
+
+    texts = [
+        path.read_text() for path in [*ops.glob("alerts/*.yaml"), *ops.glob("dashboards/*.json")]
+    ]
+    found = {line for text in texts for line in text.splitlines() if "git.example.com" in line}
+    assert len(texts) == 9
+    assert len(found) > 10
+    assert all("/acme/services/blob/" in line for line in found)
+    assert all("/services/orders/ops/runbooks" in line for line in found)
+
+
+@pytest.mark.promise("J8")
+def test_every_standstill_has_its_alerts(render: Render) -> None:
+    """
+    Each alert that the page names for work that stands still is there, is of the kind that it says,
+    and comes as soon; a way without an alert says what to do. That each fires is tested for all.
+    """
+    rules = [rule for path in render(**ALL).glob("ops/alerts/*.yaml") for rule in alerts_of(path)]
+    kinds = {rule["alert"]: rule["labels"]["severity"] for rule in rules}
+    waits = {(rule["alert"], rule.get("for", "0m")) for rule in rules}
+    page = (ROOT / "docs" / "how-to" / "alerts.md").read_text()
+    table = page.partition("## What can stand still")[2].partition("\n\nA queue can't")[0]
+    rows = re.findall(r"^\| (web|worker|job|any) \| (.+) \| (.+) \|$", table, re.MULTILINE)
+
+    assert len(rows) > 30
+    assert {process for process, _, _ in rows} == {"web", "worker", "job", "any"}
+    for _, what, told in rows:
+        named = re.findall(r"`([A-Z][a-z]+[A-Z]\w+|Saturated|Watchdog)`", told)
+        assert named or told.startswith("none: "), what
+        assert {*named} <= {*kinds}, what
+        for name, kind, minutes in re.findall(r"`(\w+)`, an? (\w+) after (\d+) min", told):
+            assert kinds[name] == kind
+            looked_back = {"QueueTooOld": 5, "JobUnfinished": 60}.get(name, 0)
+            assert (name, f"{int(minutes) - looked_back}m") in waits
 
 
 @pytest.mark.promise("M7")

@@ -79,7 +79,7 @@ async def once() -> Mapping[str, object]:
     """
     Succeeds the first time, and fails then.
     """
-    if Path(os.environ["APP_JOB_METRICS_DIR"], "order-desk_once.prom").exists():
+    if "order-desk_once.prom" in os.listdir(os.environ["APP_JOB_METRICS_DIR"]):  # noqa: PTH208
         raise Failed("it was done before")
     return {}
 

@@ -64,7 +64,7 @@ async def watch(database: Database, handled: Collection[str], settings: Settings
     """
     known = {*handled, "unknown"}
     while True:
-        # If the queue can't be read, an absent number is better than an old one: WorkerDown sees it.
+        # If the queue can't be read, no number is better than an old one: WorkerDown sees that.
         rows: list[asyncpg.Record] = []
         with suppress(*EXPECTED):
             async with database.connection() as connection:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from .logs import get_logger
+from .logs import LEVELS, get_logger
 from .process import Process
 
 __all__ = ["Check", "CheckState", "Health"]
@@ -76,9 +76,10 @@ class CheckState:
         self._streak = self._streak + 1 if is_up != self._is_up else 0
         if self._streak >= (1 if not self._answered else UP_AFTER if is_up else DOWN_AFTER):
             # A healthy start is not a warning; a recovery is, as the other end of an outage.
-            tell = log.info if is_up and self._is_up is None else log.warning
+            level = "info" if is_up and self._is_up is None else "warning"
             self._is_up, self._answered, self._streak = is_up, self._answered or is_up, 0
-            tell("check_changed", check=self.check.name, is_up=is_up, error=error)
+            name = self.check.name
+            log.log(LEVELS[level], "check_changed", check=name, is_up=is_up, error=error)
 
 
 class Health:

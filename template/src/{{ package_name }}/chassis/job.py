@@ -215,7 +215,7 @@ class _Run:
 
     def _measure(self, gauge: Gauge, suffix: str = "") -> None:
         """
-        Write the time for node_exporter's textfile collector: Prometheus can't scrape what has ended.
+        Write the time for node_exporter's textfile collector: a run that has ended has no port.
         """
         if folder := self._settings.job_metrics_dir:
             gauge.labels(self._service, self._name).set_to_current_time()
