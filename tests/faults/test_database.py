@@ -498,6 +498,29 @@ def test_bug_is_no_outage(serve: Start, shared: PostgreSQL, kind: str) -> None:
     assert not service.events("database_unavailable")
 
 
+def reasons(service: Any) -> set[str]:
+    """
+    The reasons of the uses of the database that failed.
+    """
+    text = service.get("/metrics", admin=True).body.decode()
+    return {*re.findall(r'^app_database_failures_total{reason="(\w+)"} [1-9]', text, re.MULTILINE)}
+
+
+@pytest.mark.promise("J8")
+def test_pool_that_is_used_up_is_no_outage(serve: Start, postgresql: PostgreSQL) -> None:
+    """
+    Whether the pool is used up or the database is away can be told by the reason of the failures.
+    """
+    service = serve(postgresql, pool_size_max=1)
+    at_once(service, "/faults/database/sleep?seconds=0.5", 8)
+    used_up = reasons(service)
+    postgresql.freeze()
+    at_once(service, "/faults/database/sleep?seconds=0.5", 8)
+
+    assert used_up == {"PoolTimeout"}
+    assert "TimeoutError" in reasons(service)
+
+
 def test_other_outage_is_not_the_databases(serve: Start, shared: PostgreSQL) -> None:
     """
     Another service that fails while a connection is held says nothing of the database.

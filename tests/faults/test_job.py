@@ -2,6 +2,7 @@
 Jobs: never two at once, never for ever, never unnoticed.
 """
 
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -307,20 +308,74 @@ def test_reader_that_stalls(job: Run, name: str, code: int | None) -> None:
     assert service.process.wait(20) == (-signal.SIGALRM if code is None else code)
 
 
-def test_last_success_stays(job: Run, tmp_path: Path) -> None:
+@pytest.fixture(name="metrics")
+def _metrics(tmp_path: Path) -> Path:
     """
-    The time of the last success is a file for Prometheus, which a failure does not touch.
+    The folder of node_exporter's textfile collector.
     """
     folder = tmp_path / "metrics"
     folder.mkdir()
-    before = time.time()
-    ended(job("succeed", job_metrics_dir=folder))
-    (success,) = folder.iterdir()
-    told = success.read_text()
-    moment = float(told.split()[-1])
-    ended(job("fail", job_metrics_dir=folder))
+    return folder
 
-    assert before <= moment <= time.time()
-    assert 'job="succeed",service="order-desk"' in told
-    assert success.name == "order-desk_succeed.prom"
-    assert [path.read_text() for path in folder.iterdir()] == [told]
+
+def moments(folder: Path, name: str) -> dict[str, float]:
+    """
+    The times of a job's last start, success and failure, as node_exporter would find them.
+    """
+    text = "".join(path.read_text() for path in folder.glob("*.prom"))
+    labels = re.escape(f'{{job="{name}",service="order-desk"}}')
+    found = re.findall(rf"^app_job_last_(\w+)_timestamp_seconds{labels} (\S+)$", text, re.MULTILINE)
+    return {what: float(when) for what, when in found}
+
+
+def test_last_success_stays(job: Run, metrics: Path) -> None:
+    """
+    The times of the last success, start and failure are files for Prometheus; none erases another,
+    and the success has the name that it always had.
+    """
+    before = time.time()
+    ended(job("once", job_metrics_dir=metrics))
+    first = moments(metrics, "once")
+    ended(job("once", job_metrics_dir=metrics))
+    second = moments(metrics, "once")
+
+    assert before <= first["start"] <= first["success"] <= second["start"] <= second["failure"]
+    assert "failure" not in first
+    assert second["success"] == first["success"]
+    assert (metrics / "order-desk_once.prom").exists()
+
+
+@pytest.mark.promise("J8")
+@pytest.mark.parametrize("name", ["fail", "break", "leave", "miss", "wait"])
+def test_failure_is_measured(job: Run, metrics: Path, name: str) -> None:
+    """
+    However a run fails, Prometheus hears of it within a scrape.
+    """
+    limits = {"job_max_runtime_seconds": 1, "request_deadline_seconds": 0.5, "grace_seconds": 1}
+    code = ended(job(name, job_metrics_dir=metrics, **limits))["exit_code"]
+    found = moments(metrics, name)
+
+    assert code in {69, 70}
+    assert found.keys() == {"start", "failure"}
+    assert found["start"] <= found["failure"]
+
+
+@pytest.mark.promise("J8")
+def test_run_that_did_not_finish_is_measured(job: Run, metrics: Path) -> None:
+    """
+    A run that was killed or told to stop has begun and has no end; one that met another run has
+    not even begun.
+    """
+    killed = begun(job("wait", job_metrics_dir=metrics))
+    found = moments(metrics, "wait")
+    overlap = ended(job("wait", job_metrics_dir=metrics))
+    killed.process.kill()
+    killed.process.wait()
+    after = moments(metrics, "wait")
+    stopped = begun(job("wait", job_metrics_dir=metrics))
+    stopped.send_signal(signal.SIGTERM)
+
+    assert (overlap["outcome"], ended(stopped)["outcome"]) == ("overlap", "stopped")
+    assert found == after
+    assert found.keys() == moments(metrics, "wait").keys() == {"start"}
+    assert moments(metrics, "wait")["start"] > found["start"]

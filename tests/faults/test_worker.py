@@ -417,6 +417,116 @@ def test_unavailable_is_no_failure(queue: Queue) -> None:
     assert tracker.events == []
 
 
+def oldest(worker: Any, state: str, name: str = "fault") -> float:
+    """
+    The age in seconds of the oldest message in this state, as the worker's metrics have it, or -1.
+    """
+    line = rf'^app_messages_oldest_seconds{{name="{name}",state="{state}"}} (\S+)$'
+    found = re.findall(line, metrics(worker), re.MULTILINE)
+    return float(found[0]) if found else -1.0
+
+
+@pytest.mark.promise("J8")
+def test_age_counts_from_the_enqueue(queue: Queue) -> None:
+    """
+    A message that is tried again and again is as old as since it was enqueued.
+    """
+    queue.put(unavailable=99)
+    worker = queue.worker()
+    wait_until(lambda: queue.rows("attempts > 1"))
+
+    queue.postgresql.execute("UPDATE messages SET enqueued_at = now() - interval '1 hour'")
+    wait_until(lambda: oldest(worker, "retried") > 60)
+
+    assert 3600 <= oldest(worker, "retried") < 3700
+    assert oldest(worker, "ready") == 0
+
+
+@pytest.mark.promise("J8")
+def test_message_that_has_begun_is_not_old(queue: Queue) -> None:
+    """
+    A message in its first try does not wait: however long that takes, it has no age.
+    """
+    number = queue.put(sleep=60)
+    worker = queue.worker()
+    wait_until(lambda: began([worker], number))
+
+    # The other name, which the worker handles too, shows that it has looked since.
+    queue.postgresql.execute(
+        "UPDATE messages SET name = 'other', enqueued_at = now() - interval '1 hour'"
+    )
+    wait_until(lambda: 'app_messages_waiting{name="other"} 1.0' in metrics(worker))
+
+    assert oldest(worker, "retried", "other") == -1
+    assert oldest(worker, "ready", "other") == 0
+
+
+@pytest.mark.promise("J8")
+def test_delay_is_not_age(queue: Queue) -> None:
+    """
+    A message with a delay has no age before it is due, and has the whole week for what it needs.
+    """
+    week = 7 * 86_400
+    queue.put(enqueue="later", delay=week + 60)
+    worker = queue.worker()
+    wait_until(lambda: queue.effects() == ["with later"])
+    wait_until(lambda: oldest(worker, "ready") == 0)
+
+    # The week passes, and what the message needs is away.
+    queue.postgresql.execute(
+        "UPDATE messages SET payload = '{\"unavailable\": 99}',"
+        " enqueued_at = enqueued_at - make_interval(secs => $1),"
+        " ready_at = ready_at - make_interval(secs => $1)",
+        float(week + 60),
+    )
+
+    assert worker.wait_for("message", reason="unavailable")["outcome"] == "retried"
+
+
+@pytest.mark.promise("J8")
+def test_dead_message_that_is_retried_is_new(queue: Queue) -> None:
+    """
+    What a person has tried again has the whole week for what it needs.
+    """
+    number = queue.put(unavailable=99)
+    sql = "UPDATE messages SET enqueued_at = now() - interval '8 days', dead_at = now()"
+    queue.postgresql.execute(sql)
+    worker = queue.worker()
+
+    assert queue.run("dead", "retry", str(number))[0] == 0
+
+    assert worker.wait_for("message", message_id=number)["outcome"] == "retried"
+
+
+@pytest.mark.promise("J8")
+def test_read_only_database_makes_messages_old(queue: Queue) -> None:
+    """
+    After a failover to what is read-only, the queue is there and no message is begun: they age.
+    """
+    queue.postgresql.execute("ALTER ROLE service SET default_transaction_read_only = on")
+    queue.put()
+    worker = queue.worker()
+
+    wait_until(lambda: oldest(worker, "ready") > 1)
+
+    assert 'app_check_up{check="queue"} 1.0' in metrics(worker)
+    assert 'app_database_failures_total{reason="ReadOnlySQLTransactionError"}' in metrics(worker)
+
+
+@pytest.mark.promise("J8")
+def test_empty_queue_has_numbers(queue: Queue) -> None:
+    """
+    An empty queue is told from one that can't be read: that one has no numbers, for WorkerDown.
+    """
+    worker = queue.worker()
+    wait_until(lambda: 'app_messages_waiting{name="fault"} 0.0' in metrics(worker))
+
+    queue.postgresql.execute("ALTER TABLE messages RENAME COLUMN enqueued_at TO gone")
+    wait_until(lambda: "app_messages_waiting{" not in metrics(worker))
+
+    assert 'app_check_up{check="queue"} 1.0' in metrics(worker)
+
+
 def test_deadline(queue: Queue) -> None:
     """
     A handler that takes too long has failed, even if it swallows its cancellation; it is counted,
@@ -574,13 +684,14 @@ def test_wrong_payload(queue: Queue) -> None:
 
 def test_backlog_is_counted_up_to_a_number(queue: Queue) -> None:
     """
-    A queue of very many is looked at as fast as a short one: they are counted up to 10,000, live
-    and dead apart; the age of the oldest is right.
+    A queue of very many is looked at as fast as a short one: 10,000 that are ready are counted,
+    and as many that are not yet, and that are dead; the age of the oldest is right.
     """
     sql = """
         INSERT INTO messages (name, payload, ready_at, dead_at)
-        SELECT 'of-tomorrow', '{}', now() - interval '100 s', dead_at
-        FROM generate_series(1, 10500), (VALUES (NULL), (now())) AS kinds (dead_at)
+        SELECT 'of-tomorrow', '{}', now() + make_interval(secs => due), dead_at
+        FROM generate_series(1, 10500),
+            (VALUES (-100, NULL), (9999, NULL), (-100, now())) AS kinds (due, dead_at)
     """
     queue.postgresql.execute(sql)
     worker = queue.worker()
@@ -588,10 +699,10 @@ def test_backlog_is_counted_up_to_a_number(queue: Queue) -> None:
     wait_until(lambda: 'app_messages_waiting{name="unknown"}' in metrics(worker))
 
     shown = metrics(worker)
-    assert 'app_messages_waiting{name="unknown"} 10000.0' in shown
+    assert 'app_messages_waiting{name="unknown"} 20000.0' in shown
     assert 'app_messages_dead{name="unknown"} 10000.0' in shown
     (oldest,) = re.findall(
-        r'^app_messages_oldest_seconds{name="unknown"} (\S+)$', shown, re.MULTILINE
+        r'^app_messages_oldest_seconds{name="unknown",state="ready"} (\S+)$', shown, re.MULTILINE
     )
     assert 100 <= float(oldest) < 200
 

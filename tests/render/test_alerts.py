@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from harness import modules
+from harness import ROOT, modules
+from pages import blocks, paste
 
 from questions import QUESTIONS
 
@@ -27,12 +28,20 @@ ALL: dict[str, Any] = {"processes": ["web", "worker", "job"], "database": "postg
 # Those of others: of prometheus-client, of Prometheus itself and of kube-state-metrics.
 OTHERS = {
     "kube_cronjob_status_last_successful_time",
+    "kube_job_failed",
+    "kube_job_status_start_time",
     "process_cpu_seconds_total",
     "process_resident_memory_bytes",
     "process_start_time_seconds",
     "up",
 }
 METRIC = r"\b((?:app|kube|process)_\w+|up)(?=\{|,|\[)(?!\w)"
+# The answers of a service, by where its repository is then.
+ADDRESSES: dict[str, dict[str, Any]] = {
+    "your-team/order-desk/blob": {},
+    "acme/order-desk/blob": {"owner": "acme/payments"},
+    "acme/payments/order-desk/-/blob": {"owner": "acme/payments", "ci": "gitlab"},
+}
 # What is made wrong in a rule, and the file of tests that must object.
 FAULTS = [
     ("process", "> 3", "> 30"),
@@ -54,16 +63,41 @@ FAULTS = [
     ("web", 'process_type="web"', 'process_type="worker"'),
     ("web", "> 0.05", "> 0.5"),
     ("web", "> 800", "> 8000"),
+    ("process", "app_ready", "app_draining"),
+    ("process", "body|error", "4xx|late|abandoned|body|error"),
+    ("process", "> 4\n", "> 0\n"),
+    ("process", "> 0.5 *", "> 0.05 *"),
+    ("process", "full|status|timeout", "full|status"),
     ("worker", "> 300", "> 3000"),
     ("worker", "> 300", "> 200"),
+    ("worker", 'state!="retried"', 'state="none"'),
+    ("worker", 'state="retried"}) > 300', 'state="none"}) > 300'),
+    ("worker", 'outcome="done"}[10m]', 'outcome="none"}[10m]'),
+    ("worker", "> 120", "> 100"),
+    ("worker", "> 120", "> 100_000"),
+    ("worker", "and on (job) app_messages_waiting", "or app_messages_waiting"),
+    ("worker", ">= 10", ">= 1000"),
+    ("worker", 'outcome="done"}[15m]', 'outcome="none"}[15m]'),
     ("worker", 'check="queue"', 'check="database"'),
     ("worker", "app_messages_dead", "app_messages_waiting"),
     ("job", "26 * 3600", "24 * 3600"),
     ("job", "26 * 3600", "260 * 3600"),
+    ("job", "vector(Inf)", "vector(3600)"),
     ("job", 'service="', 'service!="'),
+    (
+        "job",
+        "last_success:timestamp >= exported_job:app_job_last_failure",
+        "last_start:timestamp >= x",
+    ),
+    ("job", 'condition="true"', 'condition="false"'),
+    ("job", "time() - 3600", "time() - 36000"),
+    ("job", "and exported_job:app_job_age_max:seconds < Inf", ""),
     ("database", 'check="database"', 'check="queue"'),
     ("database", "failures_total", "failures"),
     ("database", "waiting", "in_use"),
+    ("database", 'reason!="PoolTimeout"', 'reason!="TimeoutError"'),
+    ("database", "> 0\n          unless on (job)\n", "> 0\n          or on (job)\n"),
+    ("database", "for: 2m", "for: 10m"),
 ]
 
 
@@ -142,7 +176,147 @@ def test_labels(render: Render) -> None:
             assert said["summary"]
             assert said["description"]
             anchor = rule["alert"].lower()
-            assert said["runbook_url"] == f"ops/runbooks/{path.stem}.md#{anchor}"
+            assert said["runbook_url"].endswith(f"/ops/runbooks/{path.stem}.md#{anchor}")
+
+
+@pytest.mark.promise("M7")
+@pytest.mark.parametrize("where", [*ADDRESSES])
+@pytest.mark.parametrize("revision", ["4" * 40, "unknown", None])
+def test_runbook_address(
+    render: Render, promtool: str, tmp_path: Path, where: str, revision: str | None
+) -> None:
+    """
+    An alert links its runbook by an absolute address: at the commit that runs, or else the newest.
+    """
+    alerts = tmp_path / "alerts"
+    shutil.copytree(render(**ADDRESSES[where]) / "ops" / "alerts", alerts)
+    (rule,) = [one for one in alerts_of(alerts / "process.yaml") if one["alert"] == "InstanceDown"]
+    build = f'app_build_info{{job="order-desk", instance="b", revision="{revision}"}}'
+    commit = revision if revision == "4" * 40 else "HEAD"
+    expected = {
+        "exp_labels": {"severity": "ticket", "job": "order-desk", "instance": "a"},
+        "exp_annotations": {
+            "summary": "A process of order-desk does not answer at a",
+            "description": rule["annotations"]["description"],
+            "runbook_url": f"https://git.example.com/{where}/{commit}/ops/runbooks/process.md#instancedown",
+        },
+    }
+    series = [{"series": 'up{job="order-desk", instance="a"}', "values": "0x30"}]
+    series += [{"series": build, "values": "1x30"}] if revision else []
+    case = {"eval_time": "20m", "alertname": "InstanceDown", "exp_alerts": [expected]}
+    test = {"interval": "1m", "input_series": series, "alert_rule_test": [case]}
+    whole = {"rule_files": ["../process.yaml"], "evaluation_interval": "1m", "tests": [test]}
+    (alerts / "tests" / "process.yaml").write_text(yaml.safe_dump(whole))
+
+    ended = prove(promtool, alerts, "process")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.promise("M7")
+def test_dashboards_link_the_same_runbooks(render: Render) -> None:
+    """
+    The variable of a dashboard is the folder that the alerts link, at the newest commit.
+    """
+    project = render(**ALL, owner="acme/payments", ci="gitlab")
+    boards = [json.loads(path.read_text()) for path in project.glob("ops/dashboards/*.json")]
+
+    found = {
+        one["query"]
+        for board in boards
+        for one in board["templating"]["list"]
+        if "query" in one
+        if one["name"] == "runbooks"
+    }
+
+    address = "https://git.example.com/acme/payments/order-desk/-/blob/HEAD/ops/runbooks"
+    assert found == {address}
+
+
+@pytest.mark.promise("M7")
+@pytest.mark.parametrize("before", ["path", "address"])
+def test_address_is_put_into_a_service(render: Render, tmp_path: Path, before: str) -> None:
+    """
+    The command of the page puts an address into alerts that have only a path, or another one.
+    """
+    project = tmp_path / "order-desk"
+    shutil.copytree(render(**ALL) / "ops" / "alerts", project / "ops" / "alerts")
+    for path in project.glob("ops/alerts/*.yaml") if before == "path" else []:
+        # As releases before 0.4.0 wrote it.
+        text = re.sub(r"runbook_url: '.*/(\S+)'", r"runbook_url: ops/runbooks/\1", path.read_text())
+        path.write_text(text)
+    (command,) = (one for one in blocks("alerts", "Be told when something is wrong"))
+
+    paste(command, project, {})
+
+    for path in project.glob("ops/alerts/*.yaml"):
+        for rule in alerts_of(path):
+            assert rule["annotations"]["runbook_url"] == (
+                "https://git.example.com/acme/order-desk/blob/HEAD/ops/runbooks/"
+                f"{path.stem}.md#{rule['alert'].lower()}"
+            )
+
+
+@pytest.mark.promise("M7")
+def test_address_in_one_repository_for_all(render: Render, tmp_path: Path) -> None:
+    """
+    What the page for several services in one repository has one paste is for alerts and dashboards.
+    """
+    ops = tmp_path / "services" / "orders" / "ops"
+    shutil.copytree(render(**ALL, service_name="orders") / "ops", ops)
+    (command,) = (one for one in blocks("monorepo", "What else belongs to the root"))
+
+    paste(command, tmp_path, {})
+
+    texts = [
+        path.read_text() for path in [*ops.glob("alerts/*.yaml"), *ops.glob("dashboards/*.json")]
+    ]
+    found = {line for text in texts for line in text.splitlines() if "git.example.com" in line}
+    assert len(texts) == 9
+    assert len(found) > 10
+    assert all("/acme/services/blob/" in line for line in found)
+    assert all("/services/orders/ops/runbooks" in line for line in found)
+
+
+@pytest.mark.promise("J8")
+def test_every_standstill_has_its_alerts(render: Render) -> None:
+    """
+    Each alert that the page names for work that stands still is there, is of the kind that it says,
+    and comes as soon; a way without an alert says what to do. That each fires is tested for all.
+    """
+    rules = [rule for path in render(**ALL).glob("ops/alerts/*.yaml") for rule in alerts_of(path)]
+    kinds = {rule["alert"]: rule["labels"]["severity"] for rule in rules}
+    waits = {(rule["alert"], rule.get("for", "0m")) for rule in rules}
+    page = (ROOT / "docs" / "how-to" / "alerts.md").read_text()
+    table = page.partition("## What can stand still")[2].partition("\n\nA queue can't")[0]
+    rows = re.findall(r"^\| (web|worker|job|any) \| (.+) \| (.+) \|$", table, re.MULTILINE)
+
+    assert len(rows) > 30
+    assert {process for process, _, _ in rows} == {"web", "worker", "job", "any"}
+    for _, what, told in rows:
+        named = re.findall(r"`([A-Z][a-z]+[A-Z]\w+|Saturated|Watchdog)`", told)
+        assert named or told.startswith("none: "), what
+        assert {*named} <= {*kinds}, what
+        for name, kind, minutes in re.findall(r"`(\w+)`, an? (\w+) after (\d+) min", told):
+            assert kinds[name] == kind
+            looked_back = {"QueueTooOld": 5, "JobUnfinished": 60}.get(name, 0)
+            assert (name, f"{int(minutes) - looked_back}m") in waits
+
+
+@pytest.mark.promise("M7")
+def test_alerts_say_how_long_they_linger(render: Render) -> None:
+    """
+    An alert that looks back for more than ten minutes without `for` says how long it goes on.
+    """
+    lingering = set()
+    for path in render(**ALL).glob("ops/alerts/*.yaml"):
+        for rule in alerts_of(path):
+            # An alert ends when the shorter of its windows has forgotten the fault.
+            if re.search(r"\[15m\]|ratio_rate(30m|6h)", rule["expr"]):
+                lingering.add(rule["alert"])
+                assert "goes on for up to" in " ".join(rule["annotations"]["description"].split())
+
+    assert {"AvailabilityBurnsFast", "CrashLoop", "MessagesDying"} <= lingering
 
 
 @pytest.mark.promise("M7")

@@ -2,10 +2,7 @@
 Tells another service of each new note.
 """
 
-from contextlib import suppress
-
 from .chassis.outbound import Dependency
-from .chassis.problem import Unavailable
 from .domain import Note
 
 __all__ = ["HttpAnnouncer"]
@@ -21,7 +18,6 @@ class HttpAnnouncer:
 
     async def announce(self, note: Note) -> None:
         """
-        The note is kept, whoever hears of it; the failure is logged and counted already.
+        Raises `Unavailable`: a request goes on without, and a worker tries its message again.
         """
-        with suppress(Unavailable):
-            await self._service.request("PUT", f"/notes/{note.id}", json={"text": note.text})
+        await self._service.request("PUT", f"/notes/{note.id}", json={"text": note.text})

@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+PROJECT = Path(__file__).parents[2]
+# A record of ops/alerts/ that has an entry for each job: the alerts look at those alone.
+LIST = "exported_job:app_job_age_max:seconds"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -60,6 +64,30 @@ def test_list(run: Run, names: list[str]) -> None:
     assert names
     assert names == sorted(names)
     assert run("job", "--list", database_url="wrong").stdout.split() == names
+
+
+@pytest.mark.promise("J8")
+def test_every_job_has_its_alerts(command: list[str], names: list[str]) -> None:
+    """
+    A job that never runs is noticed only if ops/alerts/ knows it by name; where there is no list
+    of jobs, as in older rules, nothing is compared.
+    """
+    rules = [
+        rule
+        for path in PROJECT.glob("ops/alerts/*.y*ml")
+        for group in yaml.safe_load(path.read_text())["groups"]
+        for rule in group["rules"]
+    ]
+    listed = [rule["labels"]["exported_job"] for rule in rules if rule.get("record") == LIST]
+    entry = (
+        f"      - record: {LIST}\n"
+        "        expr: vector(26 * 3600)\n"
+        f"        labels: {{job: {Path(command[0]).name}, exported_job: %s}}\n"
+    )
+    missing = [entry % name for name in names if name not in listed]
+
+    assert not listed or not missing, "add to ops/alerts/job.yaml:\n" + "".join(missing)
+    assert {*listed} <= {*names}, f"ops/alerts/ lists jobs that are gone: {listed}, not {names}"
 
 
 @pytest.mark.parametrize("arguments", [["job"], ["job", "no-such-job"]])

@@ -14,7 +14,9 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 FOLDER = PROJECT / "ops" / "runbooks"
 SERVES = any(PROJECT.glob("src/*/web.py")) or any(PROJECT.glob("src/*/worker.py"))
-BLOCK = re.compile(r"^(?P<before>[^\n]*)\n```sh\n(?P<script>.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^(?P<before>[^\n]*)\n *```sh\n(?P<script>.*?)^ *```$", re.MULTILINE | re.DOTALL
+)
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
 REQUEST = "a-request-of-the-runbooks"
 # The functions that "Before you start" defines for each platform, here for a process of this

@@ -3,6 +3,7 @@ Jobs full of faults, laid over those of a generated service.
 """
 
 import asyncio
+import os
 import re
 import sys
 import time
@@ -75,6 +76,15 @@ async def fail() -> Mapping[str, object]:
     raise Failed("nothing to do it with; get some")
 
 
+async def once() -> Mapping[str, object]:
+    """
+    Succeeds the first time, and fails then.
+    """
+    if "order-desk_once.prom" in os.listdir(os.environ["APP_JOB_METRICS_DIR"]):  # noqa: PTH208
+        raise Failed("it was done before")
+    return {}
+
+
 async def break_down() -> Mapping[str, object]:
     raise RuntimeError("a bug")
 
@@ -116,6 +126,7 @@ JOBS = {
     "ignore": ignore,
     "block": block,
     "hold": hold,
+    "once": once,
     "fail": fail,
     "break": break_down,
     "leave": leave,

@@ -42,6 +42,7 @@ class Fault(Payload):
     is_once: bool = False
     hold: float = 0
     enqueue: str = ""
+    delay: float = 0
 
 
 # What nobody may hand to `enqueue`, beside what is right.
@@ -92,13 +93,19 @@ async def compose(settings: Settings) -> AsyncIterator[Worker]:  # noqa: C901  #
             if fault.enqueue == "wrong":
                 await _hand_in_wrong(database, message)
             elif fault.enqueue:
-                await _enqueue(fault.enqueue)
+                await _enqueue(fault.enqueue, fault.delay)
             log.info("ended", number=message.id)
 
-        async def _enqueue(end: str) -> None:
+        async def _enqueue(end: str, delay: float) -> None:
             with suppress(ZeroDivisionError):
                 async with database.transaction() as connection:
-                    await enqueue(connection, "fault", Fault(effect=end), key="one of a kind")
+                    await enqueue(
+                        connection,
+                        "fault",
+                        Fault(effect=end),
+                        key="one of a kind",
+                        delay_seconds=delay,
+                    )
                     await connection.execute("INSERT INTO effects VALUES ($1)", f"with {end}")
                     if end == "rollback":
                         raise ZeroDivisionError

@@ -48,6 +48,12 @@ WAITING = Gauge("app_database_waiting", "Who waits for a connection.")
 log = get_logger()
 
 
+class PoolTimeout(TimeoutError):  # noqa: N818  # the name is the `reason` of the metric
+    """
+    All connections of the pool are lent out; that is not a failure of the database.
+    """
+
+
 class Database:
     """
     A pool of connections; open it once, in `resources.py`.
@@ -127,14 +133,14 @@ class Database:
     async def _checkout(self) -> "Connection":
         ends = time.monotonic() + min(self._settings.pool_checkout_seconds, remaining())
         if self._waiting >= self._settings.pool_waiting_max:
-            raise TimeoutError("too many wait for a connection")
+            raise PoolTimeout("too many wait for a connection")
         self._waiting += 1
         WAITING.inc()
         try:
             async with asyncio.timeout_at(ends):
                 await self._slots.acquire()
         except TimeoutError as error:
-            raise TimeoutError("no connection in time") from error
+            raise PoolTimeout("no connection in time") from error
         finally:
             self._waiting -= 1
             WAITING.dec()

@@ -17,7 +17,8 @@ __all__ = ["run"]
 WHICH = "FROM messages WHERE dead_at IS NOT NULL AND (id = ANY($1) OR $2 OR name = $3)"
 ACTS = {
     "retry": """
-        UPDATE messages SET dead_at = NULL, ready_at = now(), failures = 0 WHERE id = ANY($1)
+        UPDATE messages SET dead_at = NULL, enqueued_at = now(), ready_at = now(), failures = 0
+        WHERE id = ANY($1)
     """,
     "drop": "DELETE FROM messages WHERE id = ANY($1)",
 }

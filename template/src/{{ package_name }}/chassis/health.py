@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal
 
 from .arguments import Checked, Name
-from .logs import get_logger
+from .logs import LEVELS, get_logger
 from .process import Process
 from .settings import Seconds
 from .ticker import Ticker
@@ -80,9 +80,11 @@ class CheckState:
         is_up = error is None
         self._streak = self._streak + 1 if is_up != self._is_up else 0
         if self._streak >= (1 if not self._answered else UP_AFTER if is_up else DOWN_AFTER):
+            # A healthy start is not a warning; a recovery is, as the other end of an outage.
+            level = "info" if is_up and self._is_up is None else "warning"
             self._is_up, self._answered, self._streak = is_up, self._answered or is_up, 0
             told = {"check": self.check.name, "is_up": is_up, "error": error}
-            log.warning("check_changed", **told, **self.check.place)
+            log.log(LEVELS[level], "check_changed", **told, **self.check.place)
 
 
 class Health:

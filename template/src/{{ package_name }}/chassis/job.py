@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from urllib.request import urlopen
 from uuid import uuid4
 
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+from prometheus_client import Gauge, write_to_textfile
 from structlog.contextvars import bind_contextvars
 
 from .arguments import Checked, FileName
@@ -36,6 +36,11 @@ PING_SECONDS = 0.8
 CODES = {"stopped": Exit.TEMPORARY, "lock_lost": Exit.UNAVAILABLE, "too_long": Exit.BUG}
 ACTION = "mend what the cause names; the next run tries again"
 LEVELS = {Exit.OK: "info", Exit.TEMPORARY: "warning", Exit.BUG: "critical"}
+# Each is a file of its own, so that a failure does not erase the last success.
+LABELS = ("service", "job")
+STARTED = Gauge("app_job_last_start_timestamp_seconds", "Of a run.", LABELS, registry=None)
+SUCCEEDED = Gauge("app_job_last_success_timestamp_seconds", "Of a run.", LABELS, registry=None)
+FAILED = Gauge("app_job_last_failure_timestamp_seconds", "Of a run.", LABELS, registry=None)
 log = get_logger()
 
 
@@ -121,6 +126,7 @@ class _Run:
         faulthandler.register(signal.SIGALRM, file=process.stderr, chain=True)
         signal.setitimer(signal.ITIMER_REAL, limit + grace + 5)
         self._ping("/start")
+        self._measure(STARTED, ".start")
         process.ready = True
         work = asyncio.create_task(self._execute(), name=f"job {self._name}")
         stop = asyncio.create_task(process.stop.wait())
@@ -179,13 +185,15 @@ class _Run:
         outcome = self._outcome or ("stopped" if code == Exit.TEMPORARY else "failed")
         own = {"job": self._name, "run_id": self._id, "outcome": outcome, "exit_code": int(code)}
         own["duration_ms"] = round((time.monotonic() - self._began) * 1000)
-        level = LEVELS.get(Exit(code), "error")
-        self._process.logs.line("run", level, {**own, **self._fields, **own})
+        whole = {**own, **self._fields, **own}
+        self._process.logs.line("run", LEVELS.get(Exit(code), "error"), whole)
         if outcome == "overlap":
             return
         self._ping("" if code == Exit.OK else f"/{int(code)}")
-        if code == Exit.OK and self._settings.job_metrics_dir:
-            self._measure()
+        if code == Exit.OK:
+            self._measure(SUCCEEDED)
+        elif code != Exit.TEMPORARY:
+            self._measure(FAILED, ".failure")
         if self._pinging:
             self._pinging.join(2 * PING_SECONDS)
             if self._pinging.is_alive():
@@ -213,17 +221,13 @@ class _Run:
         self._pinging = threading.Thread(target=send, name=f"ping {suffix}", daemon=True)
         self._pinging.start()
 
-    def _measure(self) -> None:
+    def _measure(self, gauge: Gauge, suffix: str = "") -> None:
         """
-        For node_exporter's textfile collector: nobody can scrape what has ended.
+        Write the time for node_exporter's textfile collector: a run that has ended has no port.
         """
-        registry, labels = CollectorRegistry(), {"service": self._service, "job": self._name}
-        success = Gauge(
-            "app_job_last_success_timestamp_seconds", "Of a run.", labels, registry=registry
-        )
-        success.labels(**labels).set_to_current_time()
-        try:
-            name = f"{self._service}_{self._name}.prom"
-            write_to_textfile(f"{self._settings.job_metrics_dir}/{name}", registry)
-        except OSError as error:
-            log.warning("job_metrics_failed", cause=str(error))
+        if folder := self._settings.job_metrics_dir:
+            gauge.labels(self._service, self._name).set_to_current_time()
+            try:
+                write_to_textfile(f"{folder}/{self._service}_{self._name}{suffix}.prom", gauge)
+            except OSError as error:
+                log.warning("job_metrics_failed", cause=str(error))

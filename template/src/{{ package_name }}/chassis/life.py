@@ -87,7 +87,9 @@ def live(compose: Compose, serve: Serve, process: Process) -> None:
 
             finish = await serve(parts, running)
             process.ready = True
-            listens = settings.model_dump(mode="json", include={"host", "port", "admin_port"})
+            # Only `web` serves the public port.
+            ports = {"port"} if process.logs.identity["process_type"] == "web" else set()
+            listens = settings.model_dump(mode="json", include={"host", "admin_port"} | ports)
             log.info("started", **listens)
             await process.stop.wait()
             await finish()

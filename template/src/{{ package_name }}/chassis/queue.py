@@ -27,11 +27,13 @@ __all__ = ["Handler", "Message", "Payload", "enqueue"]
 # One that waits is locked until the transaction ends: else a worker could begin with it before
 # what it now tells of too can be seen.
 ENQUEUE = """
-    INSERT INTO messages AS waiting (name, payload, context, key, ready_at)
-    VALUES ($1, $2::text::jsonb, $3::text::jsonb, $4, now() + make_interval(secs => $5))
+    INSERT INTO messages AS waiting (name, payload, context, key, enqueued_at, ready_at)
+    SELECT $1, $2::text::jsonb, $3::text::jsonb, $4, due, due
+    FROM (SELECT now() + make_interval(secs => $5) AS due) AS delayed
     ON CONFLICT (name, key) DO UPDATE SET
         payload = excluded.payload,
         context = excluded.context,
+        enqueued_at = least(waiting.enqueued_at, excluded.enqueued_at),
         ready_at = least(waiting.ready_at, excluded.ready_at)
     RETURNING id
 """
@@ -55,6 +57,8 @@ P = TypeVar("P", bound=Payload)
 class Message(Generic[P]):
     """
     What a handler gets. It may get the same message again, with another *attempt*.
+
+    *enqueued_at* is when the message was due: at its enqueue, or after its delay.
     """
 
     id: int

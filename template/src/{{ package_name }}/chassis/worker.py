@@ -219,22 +219,19 @@ class _Consumer:
 
     async def _fetch(self) -> "list[asyncpg.Record] | None":
         """
-        As many messages as there is room for; None if the database can't.
+        Fetch as many messages as there is room for; None if the database can't.
         """
         room = self._settings.message_concurrency - len(self._running)
         if room <= 0:
             return []
-        is_suspicious = any(one.row["is_suspect"] for one in self._running.values())
+        suspects = int(not any(one.row["is_suspect"] for one in self._running.values()))
         stall, names = self._settings.message_stall_seconds, list(self._handlers)
         try:
             async with self._database.connection() as connection:
-                rows = await connection.fetch(
-                    FETCH, uuid4(), stall, names, room, int(not is_suspicious)
-                )
+                return await connection.fetch(FETCH, uuid4(), stall, names, room, suspects)
         except EXPECTED as error:
             _tell(error, self._database)
             return None
-        return list(rows)
 
     def _begin(self, row: "asyncpg.Record") -> None:
         if known := self._running.get(row["id"]):

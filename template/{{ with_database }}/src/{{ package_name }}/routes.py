@@ -2,6 +2,7 @@
 HTTP in and out: one function per operation.
 """
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -13,6 +14,7 @@ from . import notes
 from .chassis.database import Connection
 from .chassis.fastapi import RequestModel, Router
 from .chassis.idempotency import KEY, once
+from .chassis.problem import Unavailable
 from .domain import Note, write_note
 from .resources import Resources
 
@@ -72,7 +74,9 @@ async def add_note(new: NewNote, opened: Opened, key: Key = None) -> NoteOut:
         return note
 
     note = await once(opened.database, write, kind=Note, operation="add_note", key=key, request=new)
-    await opened.announcer.announce(note)
+    # The note is kept without it. The failure is logged and counted already.
+    with suppress(Unavailable):
+        await opened.announcer.announce(note)
     return _out(note)
 
 

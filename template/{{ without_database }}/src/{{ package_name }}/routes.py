@@ -2,6 +2,7 @@
 HTTP in and out: one function per operation.
 """
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -10,6 +11,7 @@ from fastapi import Depends, HTTPException, Query, Request
 from pydantic import BaseModel, Field
 
 from .chassis.fastapi import RequestModel, Router
+from .chassis.problem import Unavailable
 from .domain import Note, write_note
 from .resources import Resources
 
@@ -60,7 +62,9 @@ async def add_note(new: NewNote, opened: Opened) -> NoteOut:
     """
     note = write_note(new.text)
     await opened.notes.add(note)
-    await opened.announcer.announce(note)
+    # The note is kept without it. The failure is logged and counted already.
+    with suppress(Unavailable):
+        await opened.announcer.announce(note)
     return _out(note)
 
 
