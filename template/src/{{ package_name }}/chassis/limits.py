@@ -36,11 +36,9 @@ class Limits(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        part = max(self.deadline_seconds or 0, self.idle_seconds or 0)
-        if self.idle_seconds and part > self.life_seconds:
-            raise ValueError(
-                f"Limits: life_seconds is {self.life_seconds}, but a part takes {part}"
-            )
+        part, life = max(self.deadline_seconds or 0, self.idle_seconds or 0), self.life_seconds
+        if self.idle_seconds and part > life:
+            raise ValueError(f"Limits: life_seconds is {life}, but one part may take {part}")
 
     def __call__(self, handler: F) -> F:
         """
