@@ -26,6 +26,8 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 # W3C Trace Context: version, trace id, parent id, flags; ids of zeros only are invalid.
 _TRACEPARENT = re.compile(rb"(?!ff)\w\w-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-\w\w")
 
+# A route that declares nothing; made once, because its arguments are checked.
+NO_LIMITS = Limits()
 _GRANTS = b"access-control-allow-"
 # Why the envelope answers in place of the application, and with what.
 STATUSES = {"body_too_large": 413, "bug": 500, "client_slow": 408, "deadline": 504}
@@ -60,7 +62,7 @@ class Request(Current):
         self._scope, self._receive, self._send = scope, receive, send
         self._started = time.monotonic()
         self._announced = int(headers.get(b"content-length", 0))
-        self._body_max, self._limits = envelope.settings.body_max_bytes, Limits()
+        self._body_max, self._limits = envelope.settings.body_max_bytes, NO_LIMITS
         self._status = self._bytes_in = self._bytes_out = 0
         # In the seconds of `time.monotonic`; a timer for each would cost more than a look at all.
         self.expires = math.inf
