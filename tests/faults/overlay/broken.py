@@ -25,8 +25,9 @@ def _causes() -> Exception:
 
 def _noted() -> Exception:
     error = ValueError("noted")
+    note = "n" * 1_000_000
     for _ in range(1_000):
-        error.add_note("n" * 1_000_000)
+        error.add_note(note)
     return error
 
 

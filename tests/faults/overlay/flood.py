@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from itertools import count
+from pathlib import Path
 
 from fastapi import Response
 
@@ -107,11 +108,15 @@ async def unspeakable() -> None:
 @router.post("/fork")
 async def fork() -> int:
     """
-    A child that says one line of its own; its exit code.
+    A child that logs lines of its own once the reader is back; its exit code.
     """
     child = os.fork()
     if not child:
-        log.info("child")
+        while not Path("go").exists():
+            time.sleep(0.01)  # noqa: ASYNC251  # it has no event loop
+        for number in range(100):
+            log.info("child", number=number)
+            time.sleep(0.01)  # noqa: ASYNC251  # as above
         os._exit(7)
     _, status = await asyncio.to_thread(os.waitpid, child, 0)
     return os.waitstatus_to_exitcode(status)

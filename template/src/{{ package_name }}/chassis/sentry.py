@@ -77,6 +77,7 @@ def _report(
             event, _ = event_from_exception(error, client_options=client.options)
     event["transaction"] = context.get("route") or context["kind"]
     tags = {**get_contextvars(), **context}.items()
-    event["tags"] = {name: logs.sink.cut(words(value), TAG_SIZE) for name, value in tags}
+    short = {name: logs.sink.cut(words(value), TAG_SIZE) for name, value in tags}
+    event["tags"] = {name: value if isinstance(value, int) else short[name] for name, value in tags}
     client.capture_event(event)
     marks["_is_reported"] = True
