@@ -25,11 +25,11 @@ COUNT_MAX = 10_000
 # so that an empty queue differs from one that can't be read.
 LOOK = f"""
     WITH waiting AS (
-        (SELECT * FROM messages WHERE dead_at IS NULL AND ready_at <= now()
-        ORDER BY ready_at, id LIMIT {COUNT_MAX})
+        (SELECT name, attempts, lease, enqueued_at, ready_at FROM messages
+        WHERE dead_at IS NULL AND ready_at <= now() ORDER BY ready_at, id LIMIT {COUNT_MAX})
         UNION ALL
-        (SELECT * FROM messages WHERE dead_at IS NULL AND ready_at > now()
-        ORDER BY ready_at, id LIMIT {COUNT_MAX})
+        (SELECT name, attempts, lease, enqueued_at, ready_at FROM messages
+        WHERE dead_at IS NULL AND ready_at > now() ORDER BY ready_at, id LIMIT {COUNT_MAX})
     ), aged AS (
         SELECT name, CASE WHEN attempts > 1 OR attempts = 1 AND lease IS NULL THEN 'retried'
             ELSE 'ready' END AS state, enqueued_at, ready_at FROM waiting
