@@ -165,7 +165,7 @@ SHARED = {"Before you start", "Signals and notes"}
 def test_sections_are_for_a_person_at_night(name: str) -> None:
     """
     A section begins with its symptom, in bold. Then it says where to look and what to do, in this
-    order, and since 0.4.0 how to see that it helped. It fits on a screen.
+    order, and since 0.3.1 how to see that it helped. It fits on a screen.
     """
     for section in TEXTS[name].split("\n## ")[1:]:
         title, _, body = section.partition("\n")

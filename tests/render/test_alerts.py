@@ -242,7 +242,7 @@ def test_address_is_put_into_a_service(render: Render, tmp_path: Path, before: s
     project = tmp_path / "order-desk"
     shutil.copytree(render(**ALL) / "ops" / "alerts", project / "ops" / "alerts")
     for path in project.glob("ops/alerts/*.yaml") if before == "path" else []:
-        # As releases before 0.4.0 wrote it.
+        # As releases before 0.3.1 wrote it.
         text = re.sub(r"runbook_url: '.*/(\S+)'", r"runbook_url: ops/runbooks/\1", path.read_text())
         path.write_text(text)
     (command,) = (one for one in blocks("alerts", "Be told when something is wrong"))
