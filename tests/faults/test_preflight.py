@@ -142,6 +142,9 @@ def test_lacking_migrations(preflight: Preflight) -> None:
         ("db.example.com/app?sslmode=disable", "pass sslmode=disable as told"),
         ("db.example.com/app?sslmode=verify-full&sslrootcert={}", "pass verify-full"),
         ("localhost:1/app", "pass on this machine"),
+        ("/app?host=db.example.com", "fail say sslmode=verify-full"),
+        ("localhost:1,db.example.com:1/app", "fail say sslmode=verify-full"),
+        ("/app?host=/run/postgresql-of-nobody", "pass on this machine"),
     ],
 )
 def test_tls(preflight: Preflight, address: str, expected: str, tmp_path: Path) -> None:
