@@ -70,6 +70,7 @@ def test_exception_without_measure(
         ("list", "items"),
         ("dict", "items"),
         ("name", "characters"),
+        ("controls", "characters"),
         ("unicode", "characters"),
     ],
 )

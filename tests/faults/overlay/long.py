@@ -26,6 +26,7 @@ FIELDS: dict[str, Callable[[], dict[str, Any]]] = {
     "list": lambda: {"field": list(range(1_000_000))},
     "dict": lambda: {"field": {"inner": {f"{n}": n for n in range(200_000)}}},
     "name": lambda: {"n" * 100_000: 1},
+    "controls": lambda: {f"field_{n}": "\x00" * 1_000_000 for n in range(10)},
     "unicode": lambda: {f"field_{n}": "\x00\U0001f600\ud800" * 1_000_000 for n in range(10)},
 }
 
@@ -69,8 +70,11 @@ async def secret(text: str) -> None:
     """
     Wherever it is shortened, the secret is in the way.
     """
+    # So that a part of what is printed ends in the middle of one.
+    print("x" * 5, end="")
     for _ in range(1_000):
-        print(f"{text} ", end="")
+        print(text[:7], end="")
+        print(text[7:], end=" ")
     print()
     log.warning(
         "long", field=f"{text} " * 1_000, **{f"more_{n}": f"{text} " * 50 for n in range(50)}

@@ -76,8 +76,8 @@ def _report(
         else:
             event, _ = event_from_exception(error, client_options=client.options)
     event["transaction"] = context.get("route") or context["kind"]
-    tags = {**get_contextvars(), **context}.items()
-    short = {name: logs.sink.cut(words(value), TAG_SIZE) for name, value in tags}
-    event["tags"] = {name: value if isinstance(value, int) else short[name] for name, value in tags}
+    tags: dict[str, Any] = {**get_contextvars(), **context}
+    short = {name: logs.sink.cut(words(tags[name]), TAG_SIZE) for name in tags}
+    event["tags"] = short | {name: tags[name] for name in tags if isinstance(tags[name], int)}
     client.capture_event(event)
     marks["_is_reported"] = True
