@@ -40,7 +40,7 @@ RECORDER = """\
 printf '%s\\n' "${0##*/} ${*@Q}" >>"$CALLS"
 case "$*" in
   *MainPID*) echo "$PPID" ;;
-  *' status') printf 'ready 1\\nbuild_info\\n' ;;
+  *' status') printf 'ready 1\\nrevision\\n' ;;
 esac
 """
 

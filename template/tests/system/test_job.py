@@ -82,9 +82,10 @@ def test_every_job_has_its_alerts(command: list[str], names: list[str]) -> None:
     entry = (
         f"      - record: {LIST}\n"
         "        expr: vector(26 * 3600)\n"
-        f"        labels: {{job: {Path(command[0]).name}, exported_job: %s}}\n"
+        "        labels: {job: %s, exported_job: %s}\n"
     )
-    missing = [entry % name for name in names if name not in listed]
+    service = Path(command[0]).name
+    missing = [entry % (service, name) for name in names if name not in listed]
 
     assert not listed or not missing, "add to ops/alerts/job.yaml:\n" + "".join(missing)
     assert {*listed} <= {*names}, f"ops/alerts/ lists jobs that are gone: {listed}, not {names}"
