@@ -392,7 +392,7 @@ def compare(render: Render, name: str, description: str, owner: str, **more: Any
     words["zq_name"] = name.replace("-", "_")
 
     # On GitHub, addresses of runbooks have the organisation of a team.
-    words[f"example.com/{PLAIN['owner']}/"] = f"example.com/{owner.split('/')[0]}/"
+    words[f"example.com/{PLAIN['owner']}/"] = f"example.com/{owner.partition('/')[0]}/"
 
     assert (list(differences(plain, nasty, words)), given_answers) == ([], given_answers)
     assert said_by((nasty / "README.md").read_text()) == description
