@@ -116,7 +116,10 @@ def test_health_check(contain: Contain, host: str) -> None:
     """
     The image's health check passes while the process lives, and fails while it does not.
     """
-    container = contain(ready=False, host=host)
+    # The probe waits for longer than the watchdog, which waits for longer than a request.
+    short = {"header_receive_seconds": 0.5, "request_deadline_seconds": 1}
+    short |= {"watchdog_seconds": 1.5, "liveness_timeout_seconds": 7}
+    container = contain(ready=False, host=host, **short)
     wait_until(container.is_healthy)
 
     container.podman("kill", "--signal=STOP", container.id)
