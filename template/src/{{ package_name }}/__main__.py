@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
+from importlib.metadata import metadata
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .chassis.environment import Loaded
     from .chassis.process import Process
 
-__all__ = ["dev", "main", "serve"]
+__all__ = ["dev", "main"]
 
 PACKAGE = (__package__ or "").partition(".")[0]
 
@@ -49,19 +50,12 @@ Exit codes: 0 done or stopped, 64 usage, 69 port or backing service unavailable,
 """
 
 
-def serve(kind: str = "web", *, is_dev: bool = False) -> None:
-    """
-    Run as this process type until SIGTERM.
-    """
-    _run(kind, kind, is_dev=is_dev)
-
-
-def job(name: str | None, *, names_only: bool) -> Exit:
+def job(arguments: argparse.Namespace) -> Exit:
     """
     Run a job once, or list all.
     """
-    names = sorted(_module("tasks").JOBS)
-    if names_only:
+    name, names = arguments.name, sorted(_module("tasks").JOBS)
+    if arguments.list:
         print(*names, sep="\n")
         return Exit.OK
     if name not in names:
@@ -83,7 +77,7 @@ def dev(sockets: object = None) -> None:
     from uvicorn.supervisors import ChangeReload
 
     if sockets is not None:
-        serve(is_dev=True)
+        _run("web", "web", is_dev=True)
         return
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder = str(files(PACKAGE))
@@ -108,10 +102,8 @@ def preflight() -> Exit:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     limit = loaded.settings.check_timeout_seconds
     roots = [name for name in ROOTS if _has(name)]
-    found = [
-        (Exit.CONFIGURATION, f"{name}: nothing reads this variable; unset it")
-        for name in loaded.unknown
-    ]
+    told = "nothing reads this variable; unset it"
+    found = [(Exit.CONFIGURATION, f"{name}: {told}") for name in loaded.unknown]
 
     async def look() -> None:
         has_database = _has("chassis.preflight")
@@ -163,10 +155,7 @@ def migrate(arguments: argparse.Namespace) -> Exit:
     try:
         asyncio.run(work)
     except migrations.Refused as refused:
-        from .chassis.logs import Sink
-
-        cause = Sink(_secrets_in(settings)).mask(str(refused).encode()).decode()
-        _tell("error", refused.event, cause=cause, action=refused.action, **_place(settings))
+        _tell_of_database(settings, refused.event, refused, refused.action)
         return Exit(refused.code)
     return Exit.OK
 
@@ -177,7 +166,6 @@ def dead(arguments: argparse.Namespace) -> Exit:
     """
     import structlog
 
-    from .chassis.logs import Sink
     from .chassis.problem import Unavailable
 
     settings = _load().settings
@@ -188,9 +176,8 @@ def dead(arguments: argparse.Namespace) -> Exit:
     try:
         done: bool = _module("chassis.dead").run(settings, arguments.act, **which)
     except Unavailable as error:
-        cause = Sink(_secrets_in(settings)).mask(str(error).encode()).decode()
         action = "check that the database is there and migrated: `migrate status`"
-        _tell("error", "queue_unavailable", cause=cause, action=action, **_place(settings))
+        _tell_of_database(settings, "queue_unavailable", error, action)
         return Exit.UNAVAILABLE
     return Exit.OK if done else Exit.USAGE
 
@@ -205,7 +192,7 @@ def status(arguments: argparse.Namespace) -> Exit:
     from prometheus_client.parser import text_string_to_metric_families
 
     host, port, wanted = str(arguments.host), arguments.admin_port, arguments.process_type
-    where, own, samples, wrong = f"{host} port {port}", _build()["service"], list[Any](), ""
+    where, own, samples, wrong = f"{host} port {port}", metadata(PACKAGE)["Name"], list[Any](), ""
     connection = http.client.HTTPConnection(host, port, timeout=2)
     try:
         connection.request("GET", "/metrics")
@@ -244,11 +231,11 @@ def openapi() -> Exit:
     """
     Print the API document.
     """
-    print(json.dumps(_api_document(), indent=2, ensure_ascii=False))
+    print(json.dumps(_module("web").api().openapi(), indent=2, ensure_ascii=False))
     return Exit.OK
 
 
-def show(*, everything: bool) -> Exit:
+def show(arguments: argparse.Namespace) -> Exit:
     """
     Print the settings that differ from their defaults, or all, with their origin; and what routes
     declare for themselves.
@@ -258,11 +245,11 @@ def show(*, everything: bool) -> Exit:
     settings, origins, _ = _load()
     for name in type(settings).model_fields:
         origin = origins.get(name, "default")
-        if everything or origin != "default":
+        if arguments.all or origin != "default":
             print(f"{variable(name)}={_text(getattr(settings, name))}  # {origin}")
-    if not everything and not origins:
+    if not arguments.all and not origins:
         print("Everything is as by default; `--all` shows it.")
-    paths = _api_document()["paths"] if _has("web") else {}
+    paths = _module("web").api().openapi()["paths"] if _has("web") else {}
     for path, operations in paths.items():
         for method, operation in operations.items():
             for name, limit in operation.get("x-limits", {}).items():
@@ -285,9 +272,8 @@ def doc() -> Exit:
         for name in names:
             field = Settings.model_fields[name]
             default = None if field.is_required() else field.get_default(call_default_factory=True)
-            value = _text(default)
             print(f"#\n# {field.description} [{expected(Settings, name)}]")
-            print(f"# {variable(name)}={value}")
+            print(f"# {variable(name)}={_text(default)}")
         print()
     return Exit.OK
 
@@ -307,20 +293,8 @@ def main() -> NoReturn:
     while os.open(os.devnull, os.O_RDWR) <= 2:  # noqa: PLR2004  # the number of stderr
         pass
     arguments = _parser().parse_args()
-    commands: dict[str, Any] = {
-        **{kind: partial(serve, kind) for kind in ("web", "worker")},
-        "job": lambda: job(arguments.name, names_only=arguments.list),
-        "dev": dev,
-        "preflight": preflight,
-        "status": lambda: status(arguments),
-        "openapi": openapi,
-        "migrate": lambda: migrate(arguments),
-        "dead": lambda: dead(arguments),
-        "show": lambda: show(everything=arguments.all),
-        "doc": doc,
-    }
     try:
-        sys.exit(commands[arguments.command]())
+        sys.exit(arguments.run(arguments))
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough.
         os._exit(Exit.OK)
@@ -363,12 +337,11 @@ def _process(kind: str, *, is_dev: bool = False) -> "Process":
     process.stop_code = Exit.TEMPORARY if kind == "job" else Exit.OK
     process.install()
     log = get_logger()
-    if is_dev:
-        # Ctrl-C reaches this process and the reloader, which then sends SIGTERM: once is enough.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in loaded.unknown:
         log.warning("setting_unknown", variable=name, action="unset it: nothing reads it")
     if is_dev:
+        # Ctrl-C reaches this process and the reloader, which then sends SIGTERM: once is enough.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         read = list(loaded.origins.values()).count(str(ENV_FILE))
         found = ENV_FILE.is_file()
         log.info("env_file", path=str(ENV_FILE.absolute()), found=found, settings_read=read)
@@ -387,24 +360,9 @@ def _has(name: str) -> bool:
     return find_spec(f".{name}", __package__) is not None
 
 
-def _api_document() -> dict[str, Any]:
-    document: dict[str, Any] = _module("web").api().openapi()
-    return document
-
-
-def _build() -> Mapping[str, str]:
-    """
-    Name, version and description, from the installed distribution.
-    """
-    from importlib.metadata import metadata
-
-    found = metadata(PACKAGE)
-    return {"service": found["Name"], "version": found["Version"], "about": found["Summary"]}
-
-
 def _identity(revision: str) -> dict[str, str]:
-    build = _build()
-    return {"service": build["service"], "version": build["version"], "revision": revision}
+    build = metadata(PACKAGE)
+    return {"service": build["Name"], "version": build["Version"], "revision": revision}
 
 
 def _load(kind: str = "", *, is_dev: bool = False) -> "Loaded[Any]":
@@ -433,6 +391,18 @@ def _load(kind: str = "", *, is_dev: bool = False) -> "Loaded[Any]":
     sys.exit(Exit.CONFIGURATION)
 
 
+def _tell_of_database(settings: Any, event: str, error: Exception, action: str) -> None:
+    """
+    An error of the database, with its place and without secrets.
+    """
+    from .chassis.settings import place_of
+    from .chassis.sink import Sink
+
+    cause = Sink(_secrets_in(settings)).mask(str(error).encode()).decode()
+    place = place_of(settings.database_url.get_secret_value())
+    _tell("error", event, cause=cause, action=action, **place)
+
+
 def _tell(level: str, event: str, error: Exception | None = None, **fields: object) -> None:
     """
     One line, before there are logs or without: for a machine in their shape, for a person as text.
@@ -450,9 +420,8 @@ def _tell(level: str, event: str, error: Exception | None = None, **fields: obje
         sink.msg(traceback_text(Excerpt(sink.cut).exceptions(error)).encode())
     elif stream.isatty():
         told = [f"{name}={value}" for name, value in fields.items() if name != "sql"]
-        print(
-            f"{event:<20}", *told, *[f"\n{fields['sql']}"] if "sql" in fields else (), file=stream
-        )
+        told += [f"\n{fields['sql']}"] if "sql" in fields else []
+        print(f"{event:<20}", *told, file=stream)
     elif level == "info":
         # What the command was asked for is written whole, whatever its length.
         print(dumps({**head, **fields}).decode(), flush=True)
@@ -485,12 +454,10 @@ def _secrets_in(value: object) -> list[str]:
     if isinstance(value, (Secret, SecretBytes, SecretStr)):
         plain = value.get_secret_value()
         return [plain.decode(errors="replace") if isinstance(plain, bytes) else str(plain)]
-    if isinstance(value, BaseModel):
-        return _secrets_in(vars(value))
-    if isinstance(value, Mapping):
-        return _secrets_in(list(value.values()))
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [secret for part in value for secret in _secrets_in(part)]
+    parts = vars(value) if isinstance(value, BaseModel) else value
+    parts = list(parts.values()) if isinstance(parts, Mapping) else parts
+    if isinstance(parts, (list, tuple, set, frozenset)):
+        return [secret for part in parts for secret in _secrets_in(part)]
     return []
 
 
@@ -512,31 +479,30 @@ def _positive(text: str, *, most: int = 1000) -> int:
     return int(text)
 
 
-def _place(settings: Any) -> dict[str, Any]:
-    """
-    Where the database is, as fields of an event.
-    """
-    from .chassis.settings import place_of
-
-    return place_of(settings.database_url.get_secret_value())
-
-
 def _parser() -> argparse.ArgumentParser:
-    build, raw = _build(), argparse.RawDescriptionHelpFormatter
-    parser = _Parser(build["service"], None, build["about"], EPILOG, formatter_class=raw)
-    parser.add_argument("--version", action="version", version=f"%(prog)s {build['version']}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, needs, told in (
-        ("web", "web", "serve until SIGTERM"),
-        ("worker", "worker", "handle messages of the queue until SIGTERM"),
-        ("dev", "web", "serve with reload, .env, console logs and API pages"),
-        ("preflight", "", "check settings and backing services; name all problems"),
-        ("openapi", "web", "print the API document"),
+    build, raw = metadata(PACKAGE), argparse.RawDescriptionHelpFormatter
+    parser = _Parser(build["Name"], None, build["Summary"], EPILOG, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {build['Version']}")
+    commands, parsers = parser.add_subparsers(required=True, metavar="COMMAND"), dict[str, Any]()
+    # Its name, the module it needs, what it runs, and what it is for.
+    for name, needs, run, told in (
+        ("web", "web", lambda _: _run("web", "web"), "serve until SIGTERM"),
+        ("worker", "worker", lambda _: _run("worker", "worker"),
+         "handle messages of the queue until SIGTERM"),
+        ("dev", "web", lambda _: dev(), "serve with reload, .env, console logs and API pages"),
+        ("preflight", "", lambda _: preflight(),
+         "check settings and backing services; name all problems"),
+        ("openapi", "web", lambda _: openapi(), "print the API document"),
+        ("status", "", status, "show the process that runs on this machine, or exit 69"),
+        ("job", "tasks", job, "run a job once"),
+        ("migrate", "migrations", migrate,
+         "apply, take back or show the migrations of the database"),
+        ("dead", "chassis.dead", dead, "list, retry or drop the messages that failed too often"),
     ):
         if not needs or _has(needs):
-            commands.add_parser(name, help=told, description=told)
-    told = "show the process that runs on this machine, or exit 69"
-    one = commands.add_parser("status", help=told, description=told)
+            parsers[name] = commands.add_parser(name, help=told, description=told)
+            parsers[name].set_defaults(run=run)
+    one = parsers["status"]
     kinds = [kind for kind in ("web", "worker") if _has(kind)]
     told = "of which process type it must be"
     one.add_argument("process_type", nargs="?", choices=kinds, metavar="TYPE", help=told)
@@ -544,15 +510,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--host", type=ip_address, default=host, help="if not that of APP_HOST")
     told, valid = "if not that of APP_ADMIN_PORT", partial(_positive, most=65535)
     one.add_argument("--admin-port", "--port", type=valid, default=port, help=told)
-    if _has("tasks"):
-        told = "run a job once"
-        one = commands.add_parser("job", help=told, description=told)
+    if one := parsers.get("job"):
         one.add_argument("name", nargs="?", metavar="NAME", help="which; --list tells them")
         one.add_argument("--list", action="store_true", help="print the names of all jobs")
-    if _has("migrations"):
-        told = "apply, take back or show the migrations of the database"
-        migration = commands.add_parser("migrate", help=told, description=told)
-        steps = migration.add_subparsers(dest="steps", required=True, metavar="up|down|status")
+    if one := parsers.get("migrate"):
+        steps = one.add_subparsers(dest="steps", required=True, metavar="up|down|status")
         up = steps.add_parser("up", help="apply what is missing")
         up.add_argument("--dry-run", action="store_true", help="only print what would be done")
         down = steps.add_parser("down", help="take back the last N steps; without a count, print")
@@ -562,10 +524,8 @@ def _parser() -> argparse.ArgumentParser:
             step.add_argument("--yes-remove", type=int, default=default, metavar="ROWS", help=told)
         down.set_defaults(dry_run=False)
         steps.add_parser("status", help="print which are applied, missing or unknown here")
-    if _has("chassis.dead"):
-        told = "list, retry or drop the messages that failed too often"
-        corpses = commands.add_parser("dead", help=told, description=told)
-        acts = corpses.add_subparsers(dest="act", required=True, metavar="list|retry|drop")
+    if one := parsers.get("dead"):
+        acts = one.add_subparsers(dest="act", required=True, metavar="list|retry|drop")
         for act, does in (
             ("list", "show what is dead; with ids, its payload and traceback too"),
             ("retry", "handle messages again, as if they were new"),
@@ -579,10 +539,12 @@ def _parser() -> argparse.ArgumentParser:
                 told = "how many these are: without it, nothing is done"
                 which.add_argument("--count", type=int, help=told)
     config = commands.add_parser("config", help="show or document the settings")
-    what = config.add_subparsers(dest="command", required=True, metavar="show|doc")
+    what = config.add_subparsers(required=True, metavar="show|doc")
     shown = what.add_parser("show", help="print what differs from the defaults, and its origin")
     shown.add_argument("--all", action="store_true", help="print the defaults too")
-    what.add_parser("doc", help="print the configuration reference, in the form of .env")
+    shown.set_defaults(run=show)
+    printed = what.add_parser("doc", help="print the configuration reference, in the form of .env")
+    printed.set_defaults(run=lambda _: doc())
     return parser
 
 

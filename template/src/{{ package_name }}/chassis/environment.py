@@ -15,7 +15,7 @@ from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, SecretsSe
 
 from .remedy import remedy
 from .rules import MODULES, PREFIX, RENAMED, RULES, SWITCHES, assignment, variable
-from .settings import Settings, expected, mask, schema_of
+from .settings import Settings, expected, mask
 
 __all__ = ["ConfigurationError", "Loaded", "check_outbound", "load"]
 
@@ -160,8 +160,9 @@ def _problem(cls: type[Settings], name: str, detail: Any, values: Mapping[str, A
     value = str(values.get(name))
     if detail["type"] == "missing":
         return f"is missing: {field.description or 'see settings.py'} [expected: {wanted}]"
-    words = f"{field.annotation} {schema_of(cls, name)}"
-    if "Secret" in words or "writeOnly" in words or value[:1] in {"[", "{"}:
+    # `password` is the format of a secret text whose type has another name.
+    is_secret = "Secret" in str(field.annotation) or wanted.startswith("password")
+    if is_secret or value[:1] in {"[", "{"}:
         return f"{told.replace(value, '**********')} [expected: {wanted}]"
     if value.startswith("tcp://"):
         told += "; this is a Kubernetes service link, set enableServiceLinks: false in the pod"
@@ -174,19 +175,16 @@ def _contradictions(
     """
     Parts that are set but not there, or there but not set, and two listeners on one port.
     """
-    there = {name for name in SWITCHES if _has(name)}
-    for name, switch in SWITCHES.items():
-        if name not in there and values.get(switch):
-            chosen = ",".join(sorted({*there, name}))
-            mend = f"copier update --defaults --vcs-ref :current: --data 'telemetry=[{chosen}]'"
-            yield variable(switch), f"is set, but this service has no {name}; unset it, or {mend}"
+    telemetry = {part for part in SWITCHES if _has(part)}
+    for part, name in {**SWITCHES, "database": "database_url"}.items():
+        if values.get(name) and not _has(part):
+            chosen = ",".join(sorted({*telemetry, part}))
+            answer = f"'telemetry=[{chosen}]'" if part in SWITCHES else "database=postgresql"
+            mend = f"copier update --defaults --vcs-ref :current: --data {answer}"
+            yield variable(name), f"is set, but this service has no {part}; unset it, or {mend}"
     if _has("database") and not values.get("database_url") and "database_url" not in bad:
         described = cls.model_fields["database_url"].description
         yield variable("database_url"), f"is missing: {described}"
-    if not _has("database") and values.get("database_url"):
-        mend = "copier update --defaults --vcs-ref :current: --data database=postgresql"
-        told = f"is set, but this service has no database; unset it, or {mend}"
-        yield variable("database_url"), told
     port, admin_port = (str(values.get(name, name)) for name in ("port", "admin_port"))
     if kind in {"", "web"} and _has(".web") and port == admin_port:
         yield variable("admin_port"), f"must differ from {variable('port')}={port}"

@@ -5,7 +5,7 @@ What must be right between this service and its database before it serves, each 
 import time
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from .database import Connection, Database, connection_options, open_database
@@ -29,14 +29,8 @@ FACTS = """
 """
 
 
-class Finding(NamedTuple):
-    """
-    What was looked at; the code to exit with if it is not as it must be; what was seen.
-    """
-
-    name: str
-    code: Exit
-    told: str
+# What was looked at; the code to exit with if it is not as it must be; what was seen.
+Finding = tuple[str, Exit, str]
 
 
 async def examine(settings: Settings, processes: int) -> AsyncIterator[Finding]:
@@ -49,7 +43,7 @@ async def examine(settings: Settings, processes: int) -> AsyncIterator[Finding]:
             (facts,) = await connection.fetch(FACTS)
             told = "PostgreSQL {version} answers at {host}:{port}/{database}, with{tls} TLS"
             seen = {"version": facts["version"], "tls": "" if facts["tls"] else "out"}
-            yield Finding("database", Exit.OK, told.format(**seen, **database.place))
+            yield "database", Exit.OK, told.format(**seen, **database.place)
             yield _role(facts)
             yield _connections(settings, facts, processes)
             yield await _limits(settings, connection)
@@ -61,7 +55,7 @@ async def examine(settings: Settings, processes: int) -> AsyncIterator[Finding]:
         if "unsupported startup parameter" in told:
             told += "; a pooler is between: connect to PostgreSQL itself"
         is_ours = "ClientConfigurationError" in told or "startup parameter" in told
-        yield Finding("database", Exit.CONFIGURATION if is_ours else Exit.UNAVAILABLE, told)
+        yield "database", Exit.CONFIGURATION if is_ours else Exit.UNAVAILABLE, told
 
 
 def _tls(settings: Settings) -> Finding:
@@ -72,21 +66,18 @@ def _tls(settings: Settings) -> Finding:
     mode = parse_qs(urlsplit(url).query).get("sslmode", [""])[-1]
     host = place_of(url)["host"]
     if mode == "verify-full" or host in LOCAL or host.startswith("/"):
-        return Finding("tls", Exit.OK, mode or "on this machine")
+        return "tls", Exit.OK, mode or "on this machine"
     if mode in {"disable", "require", "verify-ca"}:
-        return Finding(
-            "tls", Exit.OK, f"sslmode={mode} as told: not proof against everyone between"
-        )
+        return "tls", Exit.OK, f"sslmode={mode} as told: not proof against everyone between"
     told = "say sslmode=verify-full in APP_DATABASE_URL, or disable where nobody is between"
-    return Finding("tls", Exit.CONFIGURATION, told)
+    return "tls", Exit.CONFIGURATION, told
 
 
 def _role(facts: Any) -> Finding:
-    too_much = [name for name in ("rolsuper", "rolreplication") if facts[name]]
-    told = f"{facts['role']} is neither superuser nor replicates"
-    if too_much:
+    if too_much := [name for name in ("rolsuper", "rolreplication") if facts[name]]:
         told = f"{facts['role']} may too much ({', '.join(too_much)}): use a role of its own"
-    return Finding("role", Exit.CONFIGURATION if too_much else Exit.OK, told)
+        return "role", Exit.CONFIGURATION, told
+    return "role", Exit.OK, f"{facts['role']} is neither superuser nor replicates"
 
 
 def _connections(settings: Settings, facts: Any, processes: int) -> Finding:
@@ -104,10 +95,10 @@ def _connections(settings: Settings, facts: Any, processes: int) -> Finding:
     told += f" + {pool + 1} of a job" if run else ""
     told += f" = {needed} of at most {most}"
     if needed <= most:
-        return Finding("connections", Exit.OK, told)
+        return "connections", Exit.OK, told
     fits = (most - own * count - run) // (serving * count + run)
     told += f": try APP_POOL_SIZE_MAX={fits}" if fits > 0 else ": raise max_connections"
-    return Finding("connections", Exit.CONFIGURATION, told)
+    return "connections", Exit.CONFIGURATION, told
 
 
 async def _limits(settings: Settings, connection: Connection) -> Finding:
@@ -117,13 +108,10 @@ async def _limits(settings: Settings, connection: Connection) -> Finding:
     query = "SELECT name, setting FROM pg_settings WHERE name = ANY($1)"
     limits = connection_options(settings)["server_settings"]
     found = {row["name"]: f"{row['setting']}ms" for row in await connection.fetch(query, [*limits])}
-    wrong = [
-        f"{name} is {found.get(name)}, not {limit}"
-        for name, limit in limits.items()
-        if found.get(name) != limit
-    ]
-    told = "; ".join([*wrong, "is a pooler between?"]) if wrong else "all in force"
-    return Finding("session limits", Exit.CONFIGURATION if wrong else Exit.OK, told)
+    if wrong := sorted(limits.items() - found.items()):
+        told = "; ".join(f"{name} is {found.get(name)}, not {limit}" for name, limit in wrong)
+        return "session limits", Exit.CONFIGURATION, f"{told}; is a pooler between?"
+    return "session limits", Exit.OK, "all in force"
 
 
 async def _session(
@@ -142,9 +130,9 @@ async def _session(
             kept = seen != mark and await connection.fetchval(query) == mark
     if kept:
         told = "no pooler between" if is_direct else "a pooler between, which keeps sessions"
-        return Finding("session", Exit.OK, told)
+        return "session", Exit.OK, told
     told = "a pooler in transaction mode is between: limits, locks and prepared statements are lost"
-    return Finding("session", Exit.CONFIGURATION, f"{told}; use session mode or PostgreSQL itself")
+    return "session", Exit.CONFIGURATION, f"{told}; use session mode or PostgreSQL itself"
 
 
 async def _clock(connection: Connection) -> Finding:
@@ -154,12 +142,12 @@ async def _clock(connection: Connection) -> Finding:
     # The answer was made somewhere between.
     skew = max(before - there, there - after, 0)
     code = Exit.UNAVAILABLE if skew > SKEW_SECONDS_MAX else Exit.OK
-    return Finding("clock", code, f"{skew:.3f} s apart, of at most {SKEW_SECONDS_MAX}")
+    return "clock", code, f"{skew:.3f} s apart, of at most {SKEW_SECONDS_MAX}"
 
 
 async def _migrations(connection: Connection) -> Finding:
     missing, last = await lacking(connection.fetchval)
     if missing:
-        return Finding("migrations", Exit.UNAVAILABLE, f"{', '.join(missing)}: run `migrate up`")
+        return "migrations", Exit.UNAVAILABLE, f"{', '.join(missing)}: run `migrate up`"
     told = f"{last} is the last one" + ("" if last in known() else ", of a newer release")
-    return Finding("migrations", Exit.OK, told)
+    return "migrations", Exit.OK, told

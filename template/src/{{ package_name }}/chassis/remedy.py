@@ -34,15 +34,15 @@ def remedy(
     for touched, digits in product([*few[:200], tuple(kept)], (0, 1, 3)):
         free = [name for name in named if name in bounds and (name not in keep or name in touched)]
         # The smallest values that can work: if these break a rule, all others do.
-        least = {**values, **{name: bounds[name][0] for name in free}}
-        best, aim = (_raised(rules, start, free, digits) for start in (least, values))
-        if all(best[name] <= bounds[name][1] for name in free) and _hold(rules, best):
+        least = {name: bounds[name][0] for name in free}
+        most = {name: bounds[name][1] for name in free}
+        best = _raised(rules, {**values, **least}, most, digits)
+        aim = _raised(rules, values, most, digits)
+        if _hold(rules, best):
             for name in free:
-                own = [rule for rule in rules if name in rule.fields]
-                low, high = bounds[name]
-                shares = (float(f"{aim[name] * share:.6g}") for share in SHARES)
-                fits = (best | {name: one} for one in shares if low <= one <= high)
-                best = next((one for one in fits if _hold(own, one)), best)
+                shares = (max(float(f"{aim[name] * share:.6g}"), least[name]) for share in SHARES)
+                fits = (best | {name: one} for one in shares)
+                best = next((one for one in fits if _hold(rules, one)), best)
             for name in [*free[::-1], *free]:
                 usual = best | {name: values[name]}
                 best = usual if _hold(rules, usual) else best
@@ -54,14 +54,12 @@ def _hold(rules: Sequence[Rule], values: Values) -> bool:
     return all(rule.holds(values) for rule in rules)
 
 
-def _raised(
-    rules: Sequence[Rule], values: Values, free: Collection[str], digits: int
-) -> dict[str, float]:
+def _raised(rules: Sequence[Rule], values: Values, most: Values, digits: int) -> dict[str, float]:
     """
-    The values with each *free* limit raised as far as its rules need it.
+    The values with each limit raised as far as its rules need it, and *most* lets it.
     """
     raised = dict(values)
     for rule in rules:
-        if rule.limit in free and not rule.holds(raised):
-            raised[rule.limit] = rule.enough(raised, digits)
+        if rule.limit in most and not rule.holds(raised):
+            raised[rule.limit] = min(rule.enough(raised, digits), most[rule.limit])
     return raised

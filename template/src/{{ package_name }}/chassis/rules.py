@@ -5,12 +5,14 @@ Each rule comes from an outage that its absence allows; the reason is part of th
 """
 
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 __all__ = ["MODULES", "PREFIX", "RENAMED", "RULES", "SWITCHES", "Rule", "assignment", "variable"]
 
 PREFIX = "APP_"
+FIELD = re.compile("[a-z_]+")
 
 # The module that shows whether a service has a process type, or the part `database`.
 MODULES = {"web": ".web", "worker": "worker", "job": "job", "migrate": "migrations"}
@@ -37,9 +39,9 @@ def variable(field: str) -> str:
 
 def assignment(field: str, values: Mapping[str, float]) -> str:
     """
-    The variable with its value, or the number that *field* is.
+    The variable with its value.
     """
-    return f"{variable(field)}={values[field]:.12g}" if field in values else field
+    return f"{variable(field)}={values[field]:.12g}"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Rule:
     A sum of settings, their products and numbers; `<` or `<=`; one setting; and why.
     """
 
-    terms: tuple[tuple[str, ...], ...]
+    left: str
     sign: str
     limit: str
     why: str
@@ -58,22 +60,21 @@ class Rule:
         """
         Whether it counts only in a process that calls other services.
         """
-        return self.terms[0][0].startswith("out_")
+        return self.left.startswith("out_")
 
     @property
     def fields(self) -> list[str]:
         """
         The settings it compares, that on the right last.
         """
-        factors = [factor for term in self.terms for factor in term]
-        return [*(factor for factor in factors if not factor.isdecimal()), self.limit]
+        return [*re.findall(FIELD, self.left), self.limit]
 
     def total(self, values: Mapping[str, float]) -> float:
         """
         The left side.
         """
-        sizes = ([float(values.get(one, one)) for one in term] for term in self.terms)
-        return sum(map(math.prod, sizes))
+        terms = (term.split(" * ") for term in self.left.split(" + "))
+        return sum(math.prod(float(values.get(one, one)) for one in term) for term in terms)
 
     def holds(self, values: Mapping[str, float]) -> bool:
         total, limit = self.total(values), values[self.limit]
@@ -95,17 +96,17 @@ class Rule:
             needed = [who for who, begins in READERS.items() if field.startswith(begins)]
             return all(any(one in there for one in who) for who in needed)
 
-        terms = tuple(term for term in self.terms if all(map(is_read, term)))
-        rest = replace(self, terms=terms)
+        terms = (term for term in self.left.split(" + ") if all(map(is_read, term.split(" * "))))
+        rest = replace(self, left=" + ".join(terms))
         return rest if is_read(self.limit) and rest.fields != [self.limit] else None
 
     def explain(self, values: Mapping[str, float]) -> str:
         """
         The rule with its variables and their values.
         """
-        terms = (" * ".join(assignment(one, values) for one in term) for term in self.terms)
+        left = re.sub(FIELD, lambda field: assignment(field[0], values), self.left)
         than = "at most" if self.sign == "<=" else "less than"
-        return f"{' + '.join(terms)} must be {than} {assignment(self.limit, values)}: {self.why}"
+        return f"{left} must be {than} {assignment(self.limit, values)}: {self.why}"
 
 
 # A rule that limits a setting comes before the rules that have this setting on their left.
@@ -143,8 +144,7 @@ def _rules() -> Iterator[Rule]:
     for line in _TABLE.strip().splitlines():
         text, _, why = line.partition(": ")
         left, sign, limit = text.rsplit(" ", 2)
-        terms = tuple(tuple(term.split(" * ")) for term in left.split(" + "))
-        yield Rule(terms, sign, limit, why)
+        yield Rule(left, sign, limit, why)
 
 
 RULES = tuple(_rules())

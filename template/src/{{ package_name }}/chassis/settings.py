@@ -20,17 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from .rules import PREFIX
 
-__all__ = [
-    "Port",
-    "Seconds",
-    "Settings",
-    "Url",
-    "expected",
-    "hide",
-    "mask",
-    "place_of",
-    "schema_of",
-]
+__all__ = ["Port", "Seconds", "Settings", "Url", "expected", "hide", "mask", "place_of"]
 
 WORDS = {"array": "JSON array", "boolean": "true/false", "object": "JSON object", "string": "text"}
 
@@ -276,22 +266,15 @@ class Settings(BaseSettings):
             return validate(from_json(value))
 
 
-def schema_of(cls: type[Settings], name: str) -> dict[str, Any]:
-    """
-    The JSON schema of a field, without references and without the alternative null.
-    """
-    whole = cls.model_json_schema()
-    schema: dict[str, Any] = whole["properties"].get(name, {})
-    schema |= next((part for part in schema.get("anyOf", ()) if part.get("type") != "null"), {})
-    schema |= whole.get("$defs", {}).get(schema.get("$ref", "").removeprefix("#/$defs/"), {})
-    return schema
-
-
 def expected(cls: type[Settings], name: str) -> str:
     """
     Type and limits of a field in words, such as "integer, minimum 1, maximum 65535".
     """
-    schema = schema_of(cls, name)
+    whole = cls.model_json_schema()
+    schema: dict[str, Any] = whole["properties"].get(name, {})
+    # Without the alternative null, and without a reference.
+    schema |= next((part for part in schema.get("anyOf", ()) if part.get("type") != "null"), {})
+    schema |= whole.get("$defs", {}).get(schema.get("$ref", "").removeprefix("#/$defs/"), {})
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
     kind = schema.get("format", schema.get("type", "any")).replace("ipvany", "IP ")
