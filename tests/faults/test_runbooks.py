@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +299,26 @@ def test_stuck_worker(serve: Callable[..., Person]) -> None:
     assert "timed out" in stuck
     assert "0002" in steps
     wait_until(lambda: "ready" in person.run("svc status"))
+
+
+@pytest.mark.promise("P2")
+def test_role_chooses_the_process(serve: Callable[..., Person]) -> None:
+    """
+    Where web and worker run on one machine, `role` alone says which of them the functions ask, and
+    whose log and stacks they are about.
+    """
+    web, worker = serve(), serve("worker").service
+    both = replace(web, beside={"worker": worker})
+
+    asked = both.run("svc status | grep process_type; role=worker; svc status worker")
+    both.run("role=worker; stacks")
+    worker.wait_for("stacks")
+    log = both.run("role=worker; logs")
+
+    assert re.match(r"process_type +web\n(.*\n)*process_type +worker\n", asked)
+    assert '"process_type":"worker"' in log
+    assert '"process_type":"web"' not in log
+    assert web.service.events("stacks") == []
 
 
 @pytest.mark.promise("P2")
