@@ -101,6 +101,7 @@ def test_frozen_database(serve: Callable[..., Person], database: PostgreSQL) -> 
     assert re.search(r"process_type +web", first)
     assert '"reason":"unavailable"' in found.replace(" ", "")
     assert "kind=unavailable" in counts
+    assert re.search(r"check_up +0 check=database", counts)
     assert '"unavailable"' in lines
     assert re.search(r"check_up +0 check=database", check)
     assert "database" in since
@@ -212,7 +213,7 @@ def test_full_disk(serve: Callable[..., Person]) -> None:
     (told,) = person.look("process.md", "LogLinesLost")
 
     assert re.search(lost, told)
-    assert "Filesystem" in told
+    assert len(told.partition("Filesystem")[2].splitlines()) > 2
 
 
 @pytest.mark.promise("P2")
