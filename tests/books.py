@@ -50,6 +50,8 @@ class Person:
     service: Any
     role: str = "web"
     settings: dict[str, str] = field(default_factory=dict)
+    # Other process types of the machine, by role.
+    beside: dict[str, Any] = field(default_factory=dict)
 
     def look(self, page: str, title: str, **shell: str) -> list[str]:
         """
@@ -79,9 +81,14 @@ class Person:
         log = self.service.stdout.parent / "log"
         log.write_bytes(self.service.stdout.read_bytes() + self.service.stderr.read_bytes())
         pasted = functions(self.project, "none")
-        given = {"pid": str(self.service.process.pid), "log": str(log), "role": self.role, **shell}
-        for name, value in given.items():
-            pasted = re.sub(rf"(?m)^{name}=.*$", f"{name}={value}", pasted)
+        pids = {self.role: self.service.process.pid}
+        pids |= {role: service.process.pid for role, service in self.beside.items()}
+        paths = {self.role: log} | {role: other.stdout for role, other in self.beside.items()}
+        for name, values in (("pid", pids), ("log", paths)):
+            filled = " ".join(f"[{role}]={value}" for role, value in values.items())
+            pasted = re.sub(rf"(?m)^declare -A {name}=.*$", f"declare -A {name}=({filled})", pasted)
+        pasted = re.sub(r"(?m)^role=.*$", f"role={self.role}", pasted)
+        for name, value in shell.items():
             # What a section has one fill in.
             script = re.sub(rf"(?m)^{name}=\S+", f"{name}={value}", script)
         folder = self.project / ".venv" / "bin"

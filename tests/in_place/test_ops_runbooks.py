@@ -2,6 +2,7 @@
 Runbooks: whatever a log, a problem, an alert or an exit code says leads to a section.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,19 @@ def test_commands_exist(name: str) -> None:
     code = (PACKAGE / "__main__.py").read_text()
     for command in re.findall(r"\bsvc ([a-z]\w*)", TEXTS[name]):
         assert f'("{command}"' in code
+
+
+def test_whom_to_call_can_be_declared() -> None:
+    """
+    The owner of a dependency, whom a runbook sends for, has a place in `ops/service.yaml`.
+    """
+    schema = json.loads((TEMPLATE / "ops" / "tools" / "service.schema.json").read_text())
+    dependency = schema["properties"]["spec"]["properties"]["dependencies"]["items"]
+    named = re.findall(r"`(\w+)`[^.|]* in `ops/service.yaml`", TEXTS["process.md"])
+
+    assert {*named} == {"owner"}
+    assert {*named} <= {*dependency["properties"]}
+    assert not {*named} & {*dependency["required"]}
 
 
 def test_seeds_of_a_part() -> None:
