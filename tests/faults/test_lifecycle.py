@@ -3,6 +3,7 @@ The process: drains, ends in time, crashes loudly, can be looked into.
 """
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -154,6 +155,24 @@ def test_tasks_on_closed_resources(start: Start) -> None:
     assert service.stop() == 0
     assert service.events("stray_error", kind="task task on a resource")
     assert not service.events("crash")
+
+
+@pytest.mark.promise("L9")
+@pytest.mark.parametrize("event", ["stacks", "grace_exceeded"])
+def test_where_a_request_waits(start: Start, ask: Ask, event: str) -> None:
+    """
+    The stacks have the line of a suspended handler, and what it waits in before it.
+    """
+    service = start(grace_seconds=1, request_deadline_seconds=1)
+    ask(service, "/faults/swallow?seconds=60")
+    wait_until(lambda: in_flight(service))
+
+    service.send_signal(signal.SIGUSR1 if event == "stacks" else signal.SIGTERM)
+    tasks = service.wait_for(event)["tasks"]
+
+    assert any(
+        re.search(r": asyncio/tasks.py:\d+ sleep, web.py:\d+ swallow, ", task) for task in tasks
+    )
 
 
 @pytest.mark.promise("L9")

@@ -61,7 +61,7 @@ async def context() -> None:
 async def tasks() -> None:
     for number in range(2_000):
         asyncio.current_task().get_loop().create_task(  # type: ignore[union-attr]
-            asyncio.sleep(60), name=f"{number} {'t' * 1_000}"
+            asyncio.sleep(60), name=f"{number} {'t' * 100}"
         )
 
 

@@ -4,24 +4,24 @@ Values and exceptions as far as they fit a log line, whatever their number, dept
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import PurePath
 from typing import Any, TypeVar
 
 import orjson
 
-__all__ = ["Cut", "Excerpt", "brief", "dumps", "fit", "origin", "traceback_text", "words"]
+__all__ = ["Cut", "Excerpt", "brief", "dumps", "fit", "origin", "place", "traceback_text", "words"]
 
 T = TypeVar("T")
 # Shortens a text to so many characters.
 Cut = Callable[[str, int], str]
-# A file and a line.
-Call = tuple[str, int]
 # A line has 64 KiB, and a mask of ten characters may take the place of a secret of six.
 FIT_BYTES = 39_000
 SIZE, NAME_SIZE = 32_000, 200
-NOTES_MAX, MEMBERS_MAX, ITEMS_MAX = 5, 10, 1_000
+# What a field or an item takes beside its text, so that a line has at most 1,600 of them.
+ITEM_SIZE = 20
+NOTES_MAX, MEMBERS_MAX = 5, 10
 # How many causes, and groups in groups, are looked at.
 WALK_MAX = 2_000
 # This service, and the chassis in it.
@@ -45,8 +45,7 @@ def fit(event: Mapping[str, Any], cut: Cut, error: BaseException | None = None) 
         excerpt = Excerpt(cut, size)
         shown = excerpt.fields(event)
         shown |= {"exception": excerpt.exceptions(error)} if error is not None else {}
-        left_out = +excerpt.left_out
-        shown |= {"left_out": left_out} if left_out else {}
+        shown |= {"left_out": excerpt.left_out} if excerpt.left_out else {}
         if len(line := dumps(shown)) <= FIT_BYTES:
             return line
         # Some of its characters take more than one byte.
@@ -60,25 +59,14 @@ class Excerpt:
 
     def __init__(self, cut: Cut, size: int = SIZE) -> None:
         self.left_out: Counter[str] = Counter()
-        self._cut, self._size, self._items = cut, size, ITEMS_MAX
+        self._cut, self._size, self._room = cut, size, size
 
-    def fields(self, event: Mapping[str, Any]) -> dict[str, Any]:
+    def fields(self, event: Mapping[Any, Any], what: str = "fields") -> dict[str, Any]:
         """
-        Of a field that is too long, a quarter of the room that those before it have left.
+        The first fields of *event*; the number of the others is in `left_out` as *what*.
         """
-        shown, room = dict[str, Any](), self._size
-        for key, value in event.items():
-            if room < NAME_SIZE:
-                self.left_out["fields"] = len(event) - len(shown)
-                break
-            name, text = self.text(words(key)), value if isinstance(value, str) else ""
-            data = b"" if text else self._data(value)
-            if text or len(data) > room:
-                shown[name] = text = self.text(text or data.decode(), room // 4)
-            else:
-                shown[name] = orjson.Fragment(data)
-            room -= len(name) + len(text or data)
-        return shown
+        items = self._first(event.items(), what)
+        return {self.text(words(key)): self._value(value) for key, value in items}
 
     def exceptions(self, error: BaseException, *, frames_max: int = 20) -> list[dict[str, Any]]:
         """
@@ -95,28 +83,43 @@ class Excerpt:
         if len(text) > most:
             self.left_out["characters"] += len(text) - most
             text = self._cut(text, most)
-        return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+        text = text if text.isascii() else text.encode(errors="backslashreplace").decode()
+        self._room -= len(text)
+        return text
 
-    def _data(self, value: object) -> bytes:
-        try:
-            return dumps(self._some(value))
-        except Exception:  # noqa: BLE001  # lone surrogates, large integers, a broken repr, a circle
-            return dumps(words(value).encode(errors="backslashreplace").decode())
-
-    def _some(self, value: object) -> object:
+    def _value(self, value: object) -> object:
         """
-        The first items of what is nested, so that it costs no more than what is shown.
+        A copy, so that it costs no more than what is shown; of a text that is too long, a quarter
+        of the room that is left.
         """
-        if isinstance(value, str):
-            return self.text(value, self._size // 4)
-        if not isinstance(value, (dict, list, tuple, set, frozenset)):
-            return value[: self._size] if isinstance(value, (bytes, bytearray)) else value
-        items = list(islice(value.items() if isinstance(value, dict) else value, self._items))
-        self._items -= len(items)
-        self.left_out["items"] += len(value) - len(items)
         if isinstance(value, dict):
-            return {key: self._some(one) for key, one in items}
-        return [self._some(one) for one in items]
+            return self.fields(value, "items")
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [self._value(one) for one in self._first(value, "items")]
+        if isinstance(value, (bytes, bytearray)):
+            value = value[: self._size]
+        # What has lone surrogates, large integers or a broken repr becomes a text.
+        with suppress(Exception):
+            if not isinstance(value, str) and len(data := dumps(value)) <= self._room:
+                self._room -= len(data)
+                return orjson.Fragment(data)
+        text = words(value)
+        return self.text(text, self._room if len(text) <= self._room else self._room // 4)
+
+    def _first(self, items: Collection[T], what: str) -> Iterator[T]:
+        """
+        As many items as there is room for. An eighth of it is kept for what comes after them, which
+        also ends a circle.
+        """
+        kept = self._room // 8
+        self._room -= kept
+        for count, item in enumerate(items):
+            if self._room < 2 * NAME_SIZE:
+                self.left_out[what] += len(items) - count
+                break
+            self._room -= ITEM_SIZE
+            yield item
+        self._room += kept
 
     def _exception(self, error: BaseException, size: int, frames_max: int) -> dict[str, Any]:
         trace = traceback.walk_tb(error.__traceback__)
@@ -155,7 +158,7 @@ class Excerpt:
         return [*items[: most - most // 2], *items[len(items) - most // 2 :]]
 
 
-def origin(error: BaseException) -> list[Call]:
+def origin(error: BaseException) -> list[tuple[str, int]]:
     """
     Where an exception was raised, and the last line of the service's own on the way there.
     """
@@ -171,8 +174,15 @@ def brief(error: BaseException) -> str:
     name = type(error).__name__
     # One that comes from far away, such as another process, has no place.
     for file, line in origin(error)[-1:]:
-        name += f" at {'/'.join(PurePath(file.removeprefix(OURS)).parts[-2:])}:{line}"
+        name += f" at {place(file, line)}"
     return name[:NAME_SIZE]
+
+
+def place(file: str, line: int) -> str:
+    """
+    A line of code in short: a file of this service, or the end of another path.
+    """
+    return f"{'/'.join(PurePath(file.removeprefix(OURS)).parts[-2:])}:{line}"
 
 
 def traceback_text(shown: Sequence[Mapping[str, Any]]) -> str:

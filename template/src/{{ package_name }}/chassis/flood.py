@@ -82,5 +82,5 @@ class Flood:
         for key in [key for key, seen in list(self._seen.items()) if seen.ends <= until]:
             seen = self._seen.pop(key, None)
             if seen and seen.count > 0:
-                fields = {"of": seen.fields["of"], "suppressed": seen.count, **seen.fields}
+                fields = seen.fields | {"suppressed": seen.count}
                 self._line("events_suppressed", seen.level, fields)

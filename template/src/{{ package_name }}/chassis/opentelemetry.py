@@ -57,8 +57,7 @@ class _Exporter(SpanExporter):
         Send a batch once: one that the collector does not take is dropped.
         """
         shown = _shortened(encode_spans(spans).to_dict(), self._sink.cut)
-        text = json.dumps(shown, ensure_ascii=False)
-        body = self._sink.mask(text.encode(errors="backslashreplace"))
+        body = self._sink.mask(json.dumps(shown).encode())
         request = Request(self._url, body, {"content-type": "application/json"})  # noqa: S310  # see settings
         try:
             urlopen(request, timeout=self._limit).close()  # noqa: S310  # see settings

@@ -9,17 +9,19 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
+from traceback import walk_stack
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import telemetry
 from .environment import ConfigurationError, Loaded
+from .excerpt import place
 from .exits import Exit
 from .logs import LEVELS, Logs, get_logger
 from .settings import Settings
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Process"]
 
 DEBUG_SECONDS = 600
-# How many threads and tasks, and how many calls of all threads together, a line of stacks shows.
-STACKS_MAX, CALLS_MAX = 40, 150
+# How many threads and tasks a line of stacks shows, and how many of the innermost calls of each.
+STACKS_MAX, CALLS_MAX = 40, 20
 log = get_logger()
 
 
@@ -102,12 +104,8 @@ class Process:
         """
         Run *work* in a thread whose exception ends the process.
         """
-
-        def run() -> None:
-            with self._guard(f"thread {name}"):
-                work()
-
-        threading.Thread(target=run, name=name, daemon=True).start()
+        guarded = self._guard(f"thread {name}")(work)
+        threading.Thread(target=guarded, name=name, daemon=True).start()
 
     def crash(self, cause: str, error: BaseException | None = None) -> NoReturn:
         """
@@ -139,7 +137,9 @@ class Process:
             if code < 128:
                 # What a second signal forces ends at once.
                 self.last_words(code)
-                self._flush()
+                # What is still on its way to telemetry, to all receivers at the same time.
+                pool = ThreadPoolExecutor()
+                wait([pool.submit(one.flush) for one in self.telemetry], self.flush_seconds)
             self.logs.flush(seconds=1)
         finally:
             os._exit(code)
@@ -169,30 +169,17 @@ class Process:
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         frames = sys._current_frames()  # noqa: SLF001  # documented
         tasks = asyncio.all_tasks(self._loop) if self._loop else set()
-        # All of it must fit a line. The main thread comes first.
+        # The main thread comes first.
         keys = sorted(frames, key=lambda key: key != threading.main_thread().ident)[:STACKS_MAX]
-        most, cut = max(CALLS_MAX // len(keys), 5), self.logs.sink.cut
-        some = [(task.get_name(), task.get_stack(limit=1)) for task in list(tasks)[:STACKS_MAX]]
+        threads = {f"{names.get(key)} {key}": _calls(walk_stack(frames[key])) for key in keys}
+        some = {task: ", ".join(_calls(_awaits(task))) for task in list(tasks)[:STACKS_MAX]}
         return {
             "in_flight": len(self.requests),
             "thread_count": len(frames),
-            "threads": {
-                f"{cut(f'{names.get(key)}', 100)} {key}": _calls(frames[key], most) for key in keys
-            },
+            "threads": threads,
             "task_count": len(tasks),
-            "tasks": [f"{cut(name, 100)} {stack}"[:300] for name, stack in some],
+            "tasks": [f"{task.get_name()}: {calls}" for task, calls in some.items()],
         }
-
-    def _flush(self) -> None:
-        """
-        Wait for what is still on its way to telemetry, but no longer than allowed.
-        """
-        limit = time.monotonic() + self.flush_seconds
-        flushes = [threading.Thread(target=one.flush, daemon=True) for one in self.telemetry]
-        for flush in flushes:
-            flush.start()
-        for flush in flushes:
-            flush.join(max(limit - time.monotonic(), 0))
 
     @contextmanager
     def _guard(self, cause: str) -> Iterator[None]:
@@ -246,14 +233,27 @@ class Process:
         A callback of ours that raises is a bug; what strangers can provoke is not fatal.
         """
         callback = getattr(context.get("handle"), "_callback", None)
-        while isinstance(callback, partial):
-            callback = callback.func
-        module = getattr(callback, "__module__", None) or ""
+        # Of a `partial`, its function.
+        module = getattr(getattr(callback, "func", callback), "__module__", None) or ""
         if module.partition(".")[0] == self._package:
             self.crash("loop callback", context.get("exception"))
         self.report("loop", context.get("exception"), message=context["message"])
 
 
-def _calls(frame: FrameType, most: int) -> list[str]:
-    walk = islice(traceback.walk_stack(frame), most)
-    return [f"{f.f_code.co_filename}:{line} {f.f_code.co_name}"[:200] for f, line in walk]
+def _calls(walk: Iterable[tuple[FrameType, int]]) -> list[str]:
+    some = islice(walk, CALLS_MAX)
+    return [f"{place(one.f_code.co_filename, line)} {one.f_code.co_name}" for one, line in some]
+
+
+def _awaits(task: asyncio.Task[Any]) -> list[tuple[FrameType, int]]:
+    """
+    Where a task waits, innermost call first; `Task.get_stack` knows the outermost one only.
+    """
+    found = list[tuple[FrameType, int]]()
+    waiting: Any = task.get_coro()
+    while waiting is not None:
+        # Each may have ended meanwhile, as the event loop goes on.
+        if frame := getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None):
+            found.append((frame, frame.f_lineno))
+        waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
+    return found[::-1]

@@ -31,8 +31,7 @@ def start(settings: Settings, logs: Logs) -> Telemetry:
     """
 
     def mask(event: Event, _: Hint) -> Event:
-        text = json.dumps(event, default=str, ensure_ascii=False)
-        masked: Event = json.loads(logs.sink.mask(text.encode(errors="backslashreplace")))
+        masked: Event = json.loads(logs.sink.mask(json.dumps(event, default=str).encode()))
         return masked
 
     client = Client(
@@ -42,9 +41,7 @@ def start(settings: Settings, logs: Logs) -> Telemetry:
         before_send=mask,
         server_name="",
         include_local_variables=False,
-        max_request_body_size="never",
         default_integrations=False,
-        auto_session_tracking=False,
         send_client_reports=False,
         # Said here, so that no variable of the environment says otherwise.
         debug=False,

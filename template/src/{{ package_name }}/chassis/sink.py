@@ -72,10 +72,11 @@ class Sink:
         Write what waits, as far as the reader takes it within *seconds*.
         """
         end = time.monotonic() + seconds
-        left = seconds
-        while self.waiting and self._writing.acquire(timeout=left):
+        while self.waiting and self._writing.acquire(timeout=max(end - time.monotonic(), 0)):
             try:
-                while self.waiting and self._poll.poll(left * 1000):
+                while self.waiting:
+                    if not self._poll.poll(max(end - time.monotonic(), 0) * 1000):
+                        return
                     # Whole lines where possible: a write of PIPE_BUF bytes is all or nothing, so
                     # that no other process writes into the middle of one.
                     size = self.waiting.rfind(b"\n", 0, select.PIPE_BUF) + 1
@@ -83,9 +84,6 @@ class Sink:
                         size = self.waiting.find(b"\n") + 1
                     part = self.waiting[: size or select.PIPE_BUF]
                     del self.waiting[: os.write(self._descriptor, part)]
-                    left = max(end - time.monotonic(), 0)
-                if self.waiting:
-                    return
             except OSError:
                 # The disk is full or the reader is gone: a later call tries again.
                 return
@@ -137,7 +135,7 @@ def _forms(secret: str) -> set[bytes]:
     A secret as it may appear in a line: raw, JSON-escaped, URL-encoded, base64.
     """
     texts = [secret, repr(secret)[1:-1], ascii(secret)[1:-1], quote(secret), quote_plus(secret)]
-    texts += [json.dumps(text, ensure_ascii=False)[1:-1] for text in texts]
-    texts += [json.dumps(secret)[1:-1], quote(secret, safe="")]
+    texts += [quote(secret, safe="")]
+    texts += [json.dumps(text, ensure_ascii=flag)[1:-1] for text in texts for flag in (True, False)]
     codes = [base64.b64encode(secret.encode()), base64.urlsafe_b64encode(secret.encode())]
     return {text.encode() for text in texts} | {code.rstrip(b"=") for code in codes}
