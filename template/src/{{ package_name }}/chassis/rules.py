@@ -6,7 +6,7 @@ Each rule comes from an outage that its absence allows; the reason is part of th
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 __all__ = ["MODULES", "PREFIX", "RENAMED", "RULES", "SWITCHES", "Rule", "assignment", "variable"]
@@ -140,14 +140,7 @@ a run must end before the next one starts
 """
 
 
-def _rules() -> Iterator[Rule]:
-    for line in _TABLE.strip().splitlines():
-        text, _, why = line.partition(": ")
-        left, sign, limit = text.rsplit(" ", 2)
-        yield Rule(left, sign, limit, why)
-
-
-RULES = tuple(_rules())
+RULES = tuple(Rule(*line) for line in re.findall(r"(?m)^(.+) (<=?) (\w+): (.+)$", _TABLE))
 
 # Settings that had another name, and since which version of the template they have this one.
 RENAMED = {
