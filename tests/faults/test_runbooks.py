@@ -4,6 +4,7 @@ The runbooks in services that really have the fault: whatever a section has one 
 
 import re
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -174,10 +175,31 @@ def test_not_ready(serve: Callable[..., Person]) -> None:
     wait_until(lambda: not person.service.is_ready())
 
     (told,) = person.look("web.md", "WebDown")
+    this, since = person.look("process.md", "InstanceNotReady")
 
     assert re.search(r"ready +0", told)
     assert re.search(r"check_up +0 check=backing", told)
+    assert re.search(r"check_up +0 check=backing", this)
+    assert '"backing"' in since
     assert re.search(r"process_type +web", told)
+
+
+@pytest.mark.promise("P2")
+def test_dependency_that_fails(serve: Callable[..., Person]) -> None:
+    """
+    Another service that does not answer: which one, where it is, and how its calls end.
+    """
+    person = serve()
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    assert person.service.get(f"/outbound/call/payments?port={port}").status == 200
+    person.service.wait_for("outbound_failed")
+
+    lines, counts = person.look("process.md", "DependencyFailing")
+
+    assert '"payments"' in lines
+    assert str(port) in lines
+    assert re.search(r"dependency=payments outcome=error", counts)
 
 
 @pytest.mark.promise("P2")
@@ -341,6 +363,8 @@ def test_messages(serve: Callable[..., Person], database: PostgreSQL) -> None:
     person.service.wait_for("message", reason="unavailable")
 
     metrics, lines = person.look("worker.md", "QueueTooOld")
+    tries, ages = person.look("worker.md", "MessagesRetried")
+    listed, deaths = person.look("worker.md", "MessagesDying")
     (dead,) = person.look("worker.md", "MessagesDead")
     (unknown,) = person.look("worker.md", "messages_unknown")
     dry = person.run("svc dead retry --all")
@@ -353,6 +377,10 @@ def test_messages(serve: Callable[..., Person], database: PostgreSQL) -> None:
 
     assert "messages_waiting" in metrics
     assert '"message_failed"' in lines
+    assert '"unavailable"' in tries
+    assert "messages_oldest_seconds" in ages
+    assert "ValueError" in listed
+    assert '"message_dead"' in deaths
     assert "ValueError" in dead
     assert "of-tomorrow" in unknown
     assert "1" in dry
@@ -386,12 +414,16 @@ def test_jobs(serve: Callable[..., Person], tmp_path: Path) -> None:
     (told,) = bare.look("job.md", "JobNeverSucceeded")
     (too_long,) = slow.look("job.md", "run_too_long")
     (outcome,) = failed.look("job.md", "Ends of a run")
+    (last,) = failed.look("job.md", "JobFailed")
+    (end,) = slow.look("job.md", "JobUnfinished")
 
     assert '"failed"' in runs
     assert "succeed" in names
     assert f"APP_JOB_METRICS_DIR={tmp_path}" in told
     assert "tasks" in too_long
     assert "nothing to do it with" in outcome
+    assert '"exit_code":70' in last
+    assert "too_long" in end
 
 
 def test_every_look_is_tried(project: Path) -> None:
