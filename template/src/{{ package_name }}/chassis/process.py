@@ -34,7 +34,7 @@ __all__ = ["Process"]
 
 DEBUG_SECONDS = 600
 # How many threads and tasks a line of stacks shows, and how many of the innermost calls of each.
-STACKS_MAX, CALLS_MAX = 40, 20
+STACKS_MAX, CALLS_MAX = 40, 40
 log = get_logger()
 
 
@@ -138,7 +138,7 @@ class Process:
                 # What a second signal forces ends at once.
                 self.last_words(code)
                 # What is still on its way to telemetry, to all receivers at the same time.
-                pool = ThreadPoolExecutor()
+                pool = ThreadPoolExecutor(max_workers=8)
                 wait([pool.submit(one.flush) for one in self.telemetry], self.flush_seconds)
             self.logs.flush(seconds=1)
         finally:
@@ -172,13 +172,13 @@ class Process:
         # The main thread comes first.
         keys = sorted(frames, key=lambda key: key != threading.main_thread().ident)[:STACKS_MAX]
         threads = {f"{names.get(key)} {key}": _calls(walk_stack(frames[key])) for key in keys}
-        some = {task: ", ".join(_calls(_awaits(task))) for task in list(tasks)[:STACKS_MAX]}
+        waits = [(one, [*_awaits(one.get_coro())][::-1]) for one in list(tasks)[:STACKS_MAX]]
         return {
             "in_flight": len(self.requests),
             "thread_count": len(frames),
             "threads": threads,
             "task_count": len(tasks),
-            "tasks": [f"{task.get_name()}: {calls}" for task, calls in some.items()],
+            "tasks": [f"{one.get_name()}: {', '.join(_calls(calls))}" for one, calls in waits],
         }
 
     @contextmanager
@@ -245,15 +245,12 @@ def _calls(walk: Iterable[tuple[FrameType, int]]) -> list[str]:
     return [f"{place(one.f_code.co_filename, line)} {one.f_code.co_name}" for one, line in some]
 
 
-def _awaits(task: asyncio.Task[Any]) -> list[tuple[FrameType, int]]:
+def _awaits(waiting: Any) -> Iterator[tuple[FrameType, int]]:
     """
-    Where a task waits, innermost call first; `Task.get_stack` knows the outermost one only.
+    Where a coroutine is, and what it awaits: `Task.get_stack` knows the outermost call only.
     """
-    found = list[tuple[FrameType, int]]()
-    waiting: Any = task.get_coro()
     while waiting is not None:
         # Each may have ended meanwhile, as the event loop goes on.
         if frame := getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None):
-            found.append((frame, frame.f_lineno))
+            yield frame, frame.f_lineno
         waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
-    return found[::-1]
