@@ -18,20 +18,20 @@ DEMO = ROOT / "tests" / "in_place" / "demo_service"
 CHASSIS = PACKAGE / "chassis"
 
 # docs/decisions/chassis.md: for a web service. What only some answers bring has its own budget.
-CHASSIS_LINES = 2_036
+CHASSIS_LINES = 2_420
 CHOSEN = {
-    "sentry.py": 45,
-    "opentelemetry.py": 65,
-    "database.py": 160,
+    "sentry.py": 56,
+    "opentelemetry.py": 75,
+    "database.py": 170,
     "migrations.py": 214,
-    "preflight.py": 121,
-    "idempotency.py": 50,
-    "job.py": 157,
-    "lock.py": 39,
-    "worker.py": 303,
-    "backlog.py": 59,
-    "queue.py": 57,
-    "dead.py": 62,
+    "preflight.py": 112,
+    "idempotency.py": 52,
+    "job.py": 168,
+    "lock.py": 41,
+    "worker.py": 307,
+    "backlog.py": 62,
+    "queue.py": 64,
+    "dead.py": 63,
 }
 
 
