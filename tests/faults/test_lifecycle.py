@@ -125,6 +125,18 @@ def test_log_that_nobody_reads(start: Start) -> None:
     assert time.monotonic() - began < 0 + 1 + 1 + 1 + 2
 
 
+@pytest.mark.promise("L4")
+def test_crash_that_hangs(start: Start) -> None:
+    """
+    An exception whose text never comes does not hold back the end.
+    """
+    # The watchdog would end it, too, but later.
+    service = start(watchdog_seconds=60, liveness_timeout_seconds=90)
+    service.get("/faults/trip/endless", method="POST")
+
+    assert service.process.wait(20) == 70
+
+
 @pytest.mark.promise("L9")
 def test_debug_ends_by_itself(start: Start) -> None:
     """

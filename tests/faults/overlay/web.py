@@ -253,6 +253,8 @@ async def trip(what: str) -> None:
         world.thread.set()
     elif what == "callback":
         loop.call_soon(_boom)
+    elif what == "endless":
+        loop.call_soon(_endless)
     elif what == "stray task":
         stray = loop.create_task(_stray())
         await asyncio.wait({stray})
@@ -265,6 +267,16 @@ async def trip(what: str) -> None:
 
 def _boom() -> None:
     raise RuntimeError("boom")
+
+
+class _Endless(Exception):  # noqa: N818  # a fault
+    def __str__(self) -> str:
+        time.sleep(60)
+        return ""
+
+
+def _endless() -> None:
+    raise _Endless
 
 
 async def _stray() -> None:
