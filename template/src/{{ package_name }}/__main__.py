@@ -487,16 +487,28 @@ def _parser() -> argparse.ArgumentParser:
     # Its name, the module it needs, what it runs, and what it is for.
     for name, needs, run, told in (
         ("web", "web", lambda _: _run("web", "web"), "serve until SIGTERM"),
-        ("worker", "worker", lambda _: _run("worker", "worker"),
-         "handle messages of the queue until SIGTERM"),
+        (
+            "worker",
+            "worker",
+            lambda _: _run("worker", "worker"),
+            "handle messages of the queue until SIGTERM",
+        ),
         ("dev", "web", lambda _: dev(), "serve with reload, .env, console logs and API pages"),
-        ("preflight", "", lambda _: preflight(),
-         "check settings and backing services; name all problems"),
+        (
+            "preflight",
+            "",
+            lambda _: preflight(),
+            "check settings and backing services; name all problems",
+        ),
         ("openapi", "web", lambda _: openapi(), "print the API document"),
         ("status", "", status, "show the process that runs on this machine, or exit 69"),
         ("job", "tasks", job, "run a job once"),
-        ("migrate", "migrations", migrate,
-         "apply, take back or show the migrations of the database"),
+        (
+            "migrate",
+            "migrations",
+            migrate,
+            "apply, take back or show the migrations of the database",
+        ),
         ("dead", "chassis.dead", dead, "list, retry or drop the messages that failed too often"),
     ):
         if not needs or _has(needs):
