@@ -158,7 +158,7 @@ def test_every_command_is_documented() -> None:
     text = (DOCS / "reference" / "interface.md").read_text()
     table = text.partition("## Commands")[2].partition("\n## ")[0]
     code = (PACKAGE / "__main__.py").read_text()
-    there = re.findall(r"^ {8}\(\"(\w+)\", \"[\w.]*\", ", code, re.MULTILINE)
+    there = re.findall(r"^ {8}\(\s*\"(\w+)\",\s+\"[\w.]*\",\s", code, re.MULTILINE)
     there += re.findall(r"\bcommands\.add_parser\(\"(\w+)\"", code)
 
     assert {*there} == {*re.findall(r"^\| `(\w+)", table, re.MULTILINE)}

@@ -29,7 +29,7 @@ class Admin:
 
     def __init__(self, *, process: Process, health: Health, ticker: Ticker) -> None:
         self._process, self._health, self._ticker = process, health, ticker
-        # copier writes the version of the template into this file.
+        # An update of the template writes its version into this file.
         version = files(__package__ or "") / "VERSION"
         template = version.read_text().strip() if version.is_file() else "unknown"
         self._build = process.logs.identity | {"template": template}
