@@ -107,6 +107,7 @@ def test_adopt(world: World, old: Path, start_in: Callable[..., Any]) -> None:
             ".copier-answers.yml",
             "Dockerfile",
             "pyproject.toml",
+            "src/parcel_desk/chassis/VERSION",
             "src/parcel_desk/chassis/exits.py",
         )
     ]

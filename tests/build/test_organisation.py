@@ -21,6 +21,7 @@ from releases import NEXT, RELEASES, git
 from sampling import is_turn, sampled
 
 PAGE = "organisation"
+VERSION = "src/order_desk/chassis/VERSION"
 ORGANISATION = Path("questions") / "organisation.jinja"
 UPSTREAM, ACME = (f"https://git.example.com/{name}/fiveweeks.git" for name in ("upstream", "acme"))
 COPY, UPDATE = "uvx --from copier copier copy --quiet --defaults", "uvx --from x copier update -q"
@@ -180,7 +181,12 @@ def test_fork_merges_and_its_services_update(
     assert "Next. " in (service / "src" / "order_desk" / "chassis" / "exits.py").read_text()
     assert {*git("status", "--porcelain", cwd=service).splitlines()} == {
         f" M {name}"
-        for name in (".copier-answers.yml", "Dockerfile", "src/order_desk/chassis/exits.py")
+        for name in (
+            ".copier-answers.yml",
+            "Dockerfile",
+            VERSION,
+            "src/order_desk/chassis/exits.py",
+        )
     }
 
 
@@ -203,7 +209,11 @@ def test_change_of_the_fork_reaches_its_services(world: World, fork: Path, servi
 
     assert "/base/python:3.13-2027\n" in (service / "Dockerfile").read_text()
     assert answers(service)["owner"] == "acme/platform"
-    assert git("diff", "--name-only", cwd=service).split() == [".copier-answers.yml", "Dockerfile"]
+    assert git("diff", "--name-only", cwd=service).split() == [
+        ".copier-answers.yml",
+        "Dockerfile",
+        VERSION,
+    ]
 
 
 @pytest.mark.parametrize("release", sampled([list(RELEASES)[-1], NEXT], 2))

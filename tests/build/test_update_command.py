@@ -176,7 +176,11 @@ def test_update(world: World, tmp_path: Path) -> None:
     assert "already has" not in text
     assert "#### Changed\n\n- The drain" in rest
     assert {*changed} == {
-        *(".copier-answers.yml", "pyproject.toml", "src/order_desk/chassis/exits.py", "uv.lock")
+        ".copier-answers.yml",
+        "pyproject.toml",
+        "src/order_desk/chassis/VERSION",
+        "src/order_desk/chassis/exits.py",
+        "uv.lock",
     }
     subprocess.run(["uv", "lock", "--check", "--quiet"], cwd=world.project, check=True)
     assert (again.returncode, again.stdout) == (0, f"There is nothing newer than v{NEWER}\n")

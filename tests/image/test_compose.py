@@ -112,6 +112,14 @@ class Composed:
         (self.folder / "override.yaml").write_text(text)
         self.compose("up", "--detach")
 
+    def forget(self) -> None:
+        """
+        Remove containers and volumes, also those of a run that was killed: a database that it left
+        behind knows another password.
+        """
+        self.podman("rm", "--force", "--time=0", f"{NAME}_worker_2", check=False)
+        self.compose("--profile=job", "down", "--volumes")
+
     def inspect(self, name: str = "web") -> dict[str, Any]:
         """
         The container, as podman sees it.
@@ -155,6 +163,7 @@ def _composed(
     (folder / ".env").write_text("APP_PORT=1\nAPP_LOG_LEVEL=loud\nREVISION=from-the-test\n")
     (folder / "override.yaml").write_text("services: {}\n")
     composed = Composed(folder, podman)
+    composed.forget()
     composed.compose("build")
     yield composed
     composed.compose("down")
@@ -250,10 +259,10 @@ def _with_database(
     (folder / "secrets" / "database_password").write_text(f"{secrets.token_hex(24)}\n")
     (folder / "override.yaml").write_text("services: {}\n")
     composed = Composed(folder, podman)
+    composed.forget()
     composed.compose("--profile=job", "build")
     yield composed
-    podman("rm", "--force", "--time=0", f"{NAME}_worker_2", check=False)
-    composed.compose("--profile=job", "down", "--volumes")
+    composed.forget()
     for name in ("web", "worker", "job", "migrate"):
         podman("untag", f"localhost/{NAME}_{name}", f"localhost/{NAME}_{name}")
 

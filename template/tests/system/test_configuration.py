@@ -45,7 +45,7 @@ def test_all_errors_at_once(run: Run, kind: str) -> None:
         keep_alive_seconds="nan",
         api_docs="yess",
         drain_secondss="1",
-        request_deadline_seconds="26",
+        grace_seconds="60",
     )
 
     assert ended.returncode == 78
@@ -57,11 +57,11 @@ def test_all_errors_at_once(run: Run, kind: str) -> None:
         "APP_KEEP_ALIVE_SECONDS",
         "APP_API_DOCS",
         "APP_DRAIN_SECONDSS",
-        "APP_REQUEST_DEADLINE_SECONDS",
+        "APP_GRACE_SECONDS",
     } == faults(ended).keys()
     for name in ("APP_PORT", "APP_ADMIN_PORT", "APP_LOG_LEVEL", "APP_KEEP_ALIVE_SECONDS"):
         assert "[expected: " in faults(ended)[name]
-    assert "; try APP_" in faults(ended)["APP_REQUEST_DEADLINE_SECONDS"]
+    assert "; try APP_" in faults(ended)["APP_GRACE_SECONDS"]
 
 
 @pytest.mark.promise("C2")
