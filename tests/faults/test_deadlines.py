@@ -277,13 +277,15 @@ def test_route_declares_its_body_limit(start: Start, *, chunked: bool) -> None:
     assert statuses("/limits/small", 10, 11) == [200, 413]
 
 
-def test_declared_limits_are_shown(project: Path, uv: Callable[..., Any]) -> None:
+def test_declared_limits_are_shown(start: Start) -> None:
     """
     `config show` and the API document say what routes declare.
     """
-    shown = uv("run", "order-desk", "config", "show", cwd=project).stdout
-    document = json.loads(uv("run", "order-desk", "openapi", cwd=project).stdout)
+    commands = start("config", "show", ready=False), start("openapi", ready=False)
+    codes = [command.process.wait(30) for command in commands]
+    shown, document = commands[0].stdout.read_text(), json.loads(commands[1].stdout.read_text())
 
+    assert codes == [0, 0]
     assert "# GET /limits/patient: deadline_seconds=2\n" in shown
     assert "# POST /limits/large: body_max_bytes=5000\n" in shown
     assert document["paths"]["/limits/events"]["get"]["x-limits"] == {
