@@ -17,8 +17,49 @@ import copier
 import pytest
 from harness import ROOT, clean, system
 from releases import NEXT, make_repository
+from selection import left_out
 
 Render = Callable[..., Path]
+# How many tests were left out, by reason; a process of xdist hands it to the one that reports.
+LEFT_OUT = pytest.StashKey[dict[str, int]]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """
+    Leave out what the change does not concern, but nothing that was asked for by name.
+    """
+    config.stash[LEFT_OUT] = counts = dict[str, int]()
+    if config.option.keyword or any("::" in argument for argument in config.args):
+        return
+    reasons = [(item, left_out(item)) for item in items]
+    for reason in filter(None, (reason for _, reason in reasons)):
+        counts[reason] = counts.get(reason, 0) + 1
+    config.hook.pytest_deselected(items=[item for item, reason in reasons if reason])
+    items[:] = [item for item, reason in reasons if not reason]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """
+    Tell the reporting process, if there is another one.
+    """
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """
+    Keep what a process of xdist told: all collect the same.
+    """
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """
+    Say what did not run, and why.
+    """
+    for reason, count in terminalreporter.config.stash.get(LEFT_OUT, {}).items():
+        terminalreporter.write_line(f"{count} tests left out: {reason}")
 
 
 def exclude_newer() -> str:

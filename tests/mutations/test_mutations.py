@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 from harness import PACKAGE, ROOT
-from sampling import sampled
+from selection import IS_NIGHTLY, changed
 
 MUTATIONS = tomllib.loads((Path(__file__).parent / "mutations.toml").read_text())
-# One in so many is tried for a change, by its name and the commit; `nightly` tries all, and so
-# does whoever names one with `-k`.
-SAMPLE = 28
 
 
 def sample(config: pytest.Config) -> list[str]:
     """
-    The mutations to try.
+    The mutations to try: those of a module that changed, and with `-k` or at night all.
     """
-    return list(MUTATIONS) if config.option.keyword else sampled(MUTATIONS, SAMPLE)
+    if IS_NIGHTLY or config.option.keyword:
+        return list(MUTATIONS)
+    folder = PACKAGE.relative_to(ROOT)
+    return [name for name, one in MUTATIONS.items() if str(folder / one["file"]) in changed()]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
