@@ -15,10 +15,52 @@ from typing import Any
 
 import copier
 import pytest
+from environments import compile_modules, duplicate, environment
 from harness import ROOT, clean, system
 from releases import NEXT, make_repository
+from selection import left_out
 
 Render = Callable[..., Path]
+# How many tests were left out, by reason; a process of xdist hands it to the one that reports.
+LEFT_OUT = pytest.StashKey[dict[str, int]]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """
+    Leave out what the change does not concern, but nothing that was asked for by name.
+    """
+    config.stash[LEFT_OUT] = counts = dict[str, int]()
+    if config.option.keyword or any("::" in argument for argument in config.args):
+        return
+    reasons = [(item, left_out(item)) for item in items]
+    for reason in filter(None, (reason for _, reason in reasons)):
+        counts[reason] = counts.get(reason, 0) + 1
+    config.hook.pytest_deselected(items=[item for item, reason in reasons if reason])
+    items[:] = [item for item, reason in reasons if not reason]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """
+    Tell the reporting process, if there is another one.
+    """
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """
+    Keep what a process of xdist told: all collect the same.
+    """
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """
+    Say what did not run, and why.
+    """
+    for reason, count in terminalreporter.config.stash.get(LEFT_OUT, {}).items():
+        terminalreporter.write_line(f"{count} tests left out: {reason}")
 
 
 def exclude_newer() -> str:
@@ -134,8 +176,28 @@ def _leave_index(path: Path) -> None:
     path.write_text(text)
 
 
+@pytest.fixture(name="linked", scope="session")
+def _linked(render: Render, run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Render:
+    """
+    A rendered project that the test may change, with installed packages that it shares with others:
+    not for tests that install something.
+    """
+
+    def install(project: Path) -> None:
+        _leave_index(project / "pyproject.toml")
+        uv("sync", "--quiet", cwd=project)
+        compile_modules(project)
+
+    def linked(**answers: Any) -> Path:
+        rendered = render(**answers)
+        installed = environment(rendered, run_folder, install)
+        return duplicate(rendered, tmp_path_factory.mktemp("linked"), installed)
+
+    return linked
+
+
 @pytest.fixture(name="faulty_with", scope="session")
-def _faulty_with(copy: Render) -> Render:
+def _faulty_with(linked: Render) -> Render:
     """
     A service with a composition root full of faults laid over its own; one for each answers.
     """
@@ -144,20 +206,13 @@ def _faulty_with(copy: Render) -> Render:
     def faulty_with(**answers: Any) -> Path:
         key = repr(sorted(answers.items()))
         if key not in cache:
-            cache[key] = copy(**answers)
+            cache[key] = linked(**answers)
             for path in (ROOT / "tests" / "faults" / "overlay").glob("*.py"):
                 shutil.copy(path, cache[key] / "src" / "order_desk")
+            compile_modules(cache[key])
         return cache[key]
 
     return faulty_with
-
-
-@pytest.fixture(name="faulty", scope="session")
-def _faulty(faulty_with: Render) -> Path:
-    """
-    The default service with those faults.
-    """
-    return faulty_with()
 
 
 def uv(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

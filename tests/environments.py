@@ -63,13 +63,14 @@ def link(installed: Path, project: Path) -> None:
             (own / path.name).symlink_to(path.resolve())
 
 
-def duplicate(project: Path, folder: Path) -> Path:
+def duplicate(project: Path, folder: Path, installed: Path | None = None) -> Path:
     """
-    Copy a project into *folder*, under its own name, with an environment that runs the copy.
+    Copy a project into *folder*, under its own name, with an environment that runs the copy: its
+    own, or that of *installed*.
     """
     copy = folder / project.name
     shutil.copytree(project, copy, ignore=NO_COPY)
-    link(project, copy)
+    link(installed or project, copy)
     return copy
 
 

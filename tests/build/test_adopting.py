@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from harness import ROOT
 from pages import World, blocks, commit, conflicts
-from sampling import is_turn
 
 PAGE = "adopt"
 BEFORE = ROOT / "tests" / "build" / "parcel_desk"
@@ -42,7 +41,7 @@ def _old(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.skipif(not is_turn("adopting", 4), reason="another commit's turn, and nightly")
+@pytest.mark.covers("docs/how-to/adopt.md", "tests/build/parcel_desk/*")
 def test_adopt(world: World, old: Path, start_in: Callable[..., Any]) -> None:
     """
     Step by step as the page says: nothing of the service is lost, its endpoints answer under the

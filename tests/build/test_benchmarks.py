@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 from harness import ROOT
-from sampling import is_turn
 
 
-@pytest.mark.skipif(not is_turn("benchmarks", 4), reason="another commit's turn, and nightly")
+@pytest.mark.covers("benchmarks/*")
 def test_benchmarks_write_numbers(tmp_path: Path) -> None:
     """
     The one command measures requests, database, start-up and overload, and writes the page.

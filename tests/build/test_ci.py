@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sampling import in_turn
 
 Copy = Callable[..., Path]
 Uv = Callable[..., subprocess.CompletedProcess[str]]
@@ -184,7 +183,7 @@ print(JsonStrictValidator(SchemaVersion.V1_5).validate_str(sys.stdin.read()))
 """
 
 
-@in_turn("job that checks", 4)
+@pytest.mark.covers("template/.github/*", "template/.ci/*", "template/pyproject.toml.jinja")
 def test_commands_of_the_job_that_checks(project: Path, uv: Uv, tmp_path: Path) -> None:
     """
     They pass, and leave the list of what the image holds: valid CycloneDX with all that is
@@ -368,7 +367,7 @@ def _npm(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return npm
 
 
-@in_turn("gitlab job", 4)
+@pytest.mark.covers("template/.gitlab-ci*", "template/.ci/*")
 def test_gitlab_runs_the_job_that_checks(
     copy: Copy, npm: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import copier
 import pytest
 from harness import ROOT
-from sampling import in_turn
 
 Uv = Callable[..., subprocess.CompletedProcess[str]]
 PAGE = (ROOT / "docs" / "how-to" / "add-database.md").read_text()
@@ -54,7 +53,7 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-@in_turn("database later", 3)
+@pytest.mark.covers("docs/how-to/add-database.md", "template/{{ with_database }}/*")
 @pytest.mark.filterwarnings("ignore::copier.errors.MissingFileWarning")
 def test_database_can_be_chosen_later(tmp_path: Path, uv: Uv) -> None:
     """

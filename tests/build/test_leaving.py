@@ -14,14 +14,14 @@ import yaml
 from harness import ROOT
 from pages import World, blocks, commit, paste
 from releases import NEXT, git
-from sampling import is_turn, sampled
+from selection import others_nightly
 
 from questions import QUESTIONS
 
 PAGE = "leave"
 SOURCE = "https://git.example.com/upstream/fiveweeks.git"
 WHOLE = {name: QUESTIONS[name][-1] for name in ("processes", "database", "telemetry", "deploy")}
-in_turn = pytest.mark.skipif(not is_turn("leaving", 4), reason="another commit's turn, and nightly")
+covers = pytest.mark.covers("docs/how-to/leave.md")
 
 
 @pytest.fixture(name="world", scope="module")
@@ -76,7 +76,7 @@ def red(project: Path) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("ci", sampled(["github", "gitlab"], 2))
+@pytest.mark.parametrize("ci", others_nightly(["github", "gitlab"]))
 def test_nothing_names_the_template(leave: Callable[..., Path], world: World, ci: str) -> None:
     """
     What is left names the template only where the page says so; no checklist is red because of it,
@@ -125,10 +125,10 @@ def test_without_the_page_checklists_are_red(world: World, tmp_path: Path) -> No
     assert "template-version" in red(project)
 
 
-@in_turn
+@covers
 @pytest.mark.parametrize(
     "answers",
-    sampled([{}, {**WHOLE, "ci": "gitlab"}], 2),
+    others_nightly([{**WHOLE, "ci": "gitlab"}, {}]),
     ids=lambda answers: "whole" if answers else "default",
 )
 def test_tests_are_green_afterwards(

@@ -13,7 +13,7 @@ import yaml
 from harness import ROOT
 from pages import World, blocks, commit, conflicts, paste
 from releases import git
-from sampling import is_turn, sampled
+from selection import others_nightly
 
 PAGE = "monorepo"
 AFTER = "100.0.0"
@@ -127,9 +127,13 @@ def steps(name: str) -> list[str]:
     return [line for line in lists[name] if line and not line.endswith("image")]
 
 
-@pytest.mark.skipif(not is_turn("monorepo", 4), reason="another commit's turn, and nightly")
-@pytest.mark.parametrize("pipeline", sampled(["github", "gitlab"], 2))
-@pytest.mark.parametrize("service", sampled(["billing", "orders"], 2))
+@pytest.mark.covers("docs/how-to/monorepo.md", "template/.ci/*")
+@pytest.mark.parametrize(
+    ("pipeline", "service"),
+    others_nightly(
+        [("github", "billing"), ("gitlab", "orders"), ("github", "orders"), ("gitlab", "billing")]
+    ),
+)
 def test_pipelines_run(services: Path, pipeline: str, service: str) -> None:
     """
     What they run at the root checks and tests the one service, while another has a conflict.

@@ -18,7 +18,7 @@ import yaml
 from harness import ROOT
 from pages import World, blocks, commit, conflicts, paste, surroundings
 from releases import NEXT, RELEASES, git
-from sampling import is_turn, sampled
+from selection import others_nightly
 
 PAGE = "organisation"
 VERSION = "src/order_desk/chassis/VERSION"
@@ -29,9 +29,7 @@ COPY, UPDATE = "uvx --from copier copier copy --quiet --defaults", "uvx --from x
 AFTER = "100.0.0"
 NAMES = {"1.2.0": NEXT, "1.3.0": AFTER}
 # Each costs some seconds.
-in_turn = pytest.mark.skipif(
-    not is_turn("organisation", 4), reason="another commit's turn, and nightly"
-)
+covers = pytest.mark.covers("docs/how-to/organisation.md", "questions/*")
 TOKEN = "canary-of-the-token"  # noqa: S105  # made up
 
 
@@ -190,7 +188,7 @@ def test_fork_merges_and_its_services_update(
     }
 
 
-@in_turn
+@covers
 def test_change_of_the_fork_reaches_its_services(world: World, fork: Path, service: Path) -> None:
     """
     A release of the fork alone brings another image to its services; their answers stay.
@@ -216,7 +214,7 @@ def test_change_of_the_fork_reaches_its_services(world: World, fork: Path, servi
     ]
 
 
-@pytest.mark.parametrize("release", sampled([list(RELEASES)[-1], NEXT], 2))
+@pytest.mark.parametrize("release", others_nightly([NEXT, list(RELEASES)[-1]]))
 def test_services_move_to_the_fork_and_back(
     world: World,
     fork: Path,  # noqa: ARG001  # it must be released
@@ -250,7 +248,7 @@ def test_services_move_to_the_fork_and_back(
     assert not conflicts(project)
 
 
-@in_turn
+@covers
 def test_fork_without_our_tags_says_so(world: World, fork: Path, tmp_path: Path) -> None:
     """
     A fork that does not know the release a service was made from says so, and changes nothing.
@@ -269,7 +267,7 @@ def test_fork_without_our_tags_says_so(world: World, fork: Path, tmp_path: Path)
     assert git("status", "--porcelain", cwd=project) == ""
 
 
-@in_turn
+@covers
 def test_preset(world: World, tmp_path: Path) -> None:
     """
     A preset answers when a service is made. It is recorded: an update needs none, a changed one
@@ -382,7 +380,7 @@ def test_private_repository(service: Path, private: str, tmp_path: Path) -> None
             assert TOKEN.encode() not in path.read_bytes(), path
 
 
-@in_turn
+@covers
 def test_trust(world: World, fork: Path, service: Path, tmp_path: Path) -> None:
     """
     An update that crosses a migration ends with 4 and changes nothing, until it is trusted, by the

@@ -15,18 +15,18 @@ from typing import Any
 import pytest
 from harness import ROOT, is_missing
 from postgresql import database, server
-from sampling import in_turn, sampled
+from selection import others_nightly
 
 from questions import QUESTIONS, pairwise
 
-# The oldest that must work, and others in turn.
-PYTHONS = sampled(["3.11", "3.12", "3.13"], 3)
+# That of a default service; the other tests take the oldest that must work.
+PYTHONS = others_nightly(["3.13", "3.12", "3.11"])
 # The questions whose answers change what runs.
 RUNNING = {
     name: QUESTIONS[name]
     for name in ("service_name", "description", "processes", "database", "telemetry")
 }
-# All that can be chosen, and others in turn.
+# All that can be chosen.
 WHOLE = {name: QUESTIONS[name][-1] for name in ("processes", "database", "telemetry")}
 Copy = Callable[..., Path]
 Uv = Callable[..., subprocess.CompletedProcess[str]]
@@ -57,7 +57,7 @@ def _admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     "answers",
-    [{"service_name": "order-desk", **WHOLE}, *sampled(pairwise(RUNNING), 5)],
+    [{"service_name": "order-desk", **WHOLE}, *others_nightly(pairwise(RUNNING), 3)],
     ids=lambda answers: answers["service_name"],
 )
 def test_boots_and_answers(
@@ -123,14 +123,13 @@ def test_own_tests(copy: Copy, uv: Uv, version: str) -> None:
 
 @pytest.mark.parametrize(
     "answers",
-    sampled(
-        (
+    others_nightly(
+        [
             {"processes": processes, "database": database}
-            for processes in QUESTIONS["processes"]
-            for database in QUESTIONS["database"]
+            for processes in reversed(QUESTIONS["processes"])
+            for database in reversed(QUESTIONS["database"])
             if not ("worker" in processes and database == "none")
-        ),
-        10,
+        ]
     ),
     ids=lambda answers: "-".join([*answers["processes"], answers["database"]]),
 )
@@ -147,8 +146,8 @@ def test_own_tests_of_each(copy: Copy, answers: dict[str, Any]) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-@in_turn("own tests otherwise", 6)
-@pytest.mark.parametrize("resolution", sampled(["lowest-direct", "highest"], 2))
+@pytest.mark.covers("template/pyproject.toml.jinja")
+@pytest.mark.parametrize("resolution", others_nightly(["lowest-direct", "highest"]))
 def test_own_tests_otherwise(copy: Copy, uv: Uv, resolution: str) -> None:
     """
     They pass too with all that can be chosen, also with the oldest releases that the bounds admit.
@@ -335,7 +334,7 @@ def test_greeting() -> None:
 '''
 
 
-@in_turn("newcomer", 4)
+@pytest.mark.covers("template/src/*", "template/*/src/*", "template/tests/*")
 def test_newcomer(copy: Copy, uv: Uv, start_in: Callable[..., Any]) -> None:
     """
     Add an endpoint, a required setting and a dependency, delete the example: all is still well.

@@ -21,7 +21,6 @@ import pytest
 import yaml
 from harness import ROOT
 from releases import NEXT, RELEASES, crosses_migration, git
-from sampling import IS_NIGHTLY, is_turn
 
 Copy = Callable[..., Path]
 
@@ -39,10 +38,8 @@ COMMAND = [
 ]
 OURS = ROOT / "template" / "renovate.json"
 
-by_turn = pytest.mark.skipif(
-    not is_turn("renovate", 4), reason="one commit in four, and nightly: half a minute to install"
-)
-nightly = pytest.mark.skipif(not IS_NIGHTLY, reason="nightly: half a minute to install")
+# Renovate takes half a minute to install.
+covers = pytest.mark.covers("template/renovate.json", "docs/how-to/renovate.md", "scripts/renovate")
 
 
 @pytest.fixture(name="make")
@@ -145,7 +142,7 @@ def test_its_command_needs_no_trust(make: Callable[[Path], Path], tmp_path: Path
     assert git("ls-files", "--unmerged", cwd=project) == ""
 
 
-@by_turn
+@covers
 def test_its_configuration_is_valid(tmp_path: Path) -> None:
     """
     Renovate itself takes `renovate.json`, strictly, and objects to what it does not know.
@@ -163,7 +160,7 @@ def test_its_configuration_is_valid(tmp_path: Path) -> None:
     assert refused.returncode != 0
 
 
-@by_turn
+@covers
 def test_it_finds_the_next_version(make: Callable[[Path], Path], tmp_path: Path) -> None:
     """
     It finds exactly the template's next version, at once and on a branch of its own for each
@@ -189,7 +186,7 @@ def test_it_finds_the_next_version(make: Callable[[Path], Path], tmp_path: Path)
     assert [line["requests"] for line in logged if line["msg"] == "HTTP statistics"] == [0]
 
 
-@by_turn
+@covers
 def test_it_calls_copier_so(
     make: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,7 +220,7 @@ def test_it_calls_copier_so(
     assert [line for line in told if "path" not in line] == []
 
 
-@nightly
+@pytest.mark.nightly
 @pytest.mark.parametrize("address", ["gh:acme/fiveweeks", "/srv/fiveweeks", "../fiveweeks"])
 def test_addresses_that_it_finds_nothing_at(
     make: Callable[[Path], Path], tmp_path: Path, address: str
@@ -242,7 +239,7 @@ def test_addresses_that_it_finds_nothing_at(
     assert not any(updates(logged).values())
 
 
-@nightly
+@pytest.mark.nightly
 def test_it_finds_the_dependencies(copy: Copy) -> None:
     """
     It finds packages, images, actions and the template.

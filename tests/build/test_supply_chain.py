@@ -21,7 +21,6 @@ import pytest
 import yaml
 from harness import ROOT, clean
 from releases import RELEASES, git, make_repository
-from sampling import is_turn
 
 Render = Callable[..., Path]
 
@@ -283,7 +282,7 @@ def test_a_release_is_published_as_it_was_made(tmp_path: Path) -> None:
     assert unknown.stdout + wrong.stdout + moved.stdout == ""
 
 
-@pytest.mark.skipif(not is_turn("release", 4), reason="one commit in four: ten seconds")
+@pytest.mark.covers(".github/workflows/release.yml", "scripts/*", "SECURITY.md")
 def test_commands_of_the_release(tmp_path: Path) -> None:
     """
     What the release workflow runs before it may write makes the notes, the archive that the tag

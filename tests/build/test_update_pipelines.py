@@ -13,7 +13,7 @@ import pytest
 import yaml
 from harness import clean
 from releases import NEXT, add_release, git, make_repository
-from sampling import sampled
+from selection import others_nightly
 
 CHANGES = "# Changelog\n\n## 99.1.0 (2026-12-01)\n\n- It is better. Do this: rejoice.\n"
 TEST = '"""\nMine.\n"""\n\n\ndef test_mine() -> None:\n    """\n    It holds.\n    """\n'
@@ -135,7 +135,7 @@ class Platform:
         return self.log.read_text().splitlines()
 
 
-@pytest.fixture(name="platform", params=sampled(["github", "gitlab"], 2))
+@pytest.fixture(name="platform", params=others_nightly(["github", "gitlab"]))
 def _platform(request: pytest.FixtureRequest, copy: Callable[..., Path], tmp_path: Path) -> Any:
     made = copy(service_name="order-desk", ci=request.param, sync=False)
     subprocess.run(["uv", "lock", "--quiet"], cwd=made, check=True)

@@ -20,6 +20,14 @@ def _answers() -> dict[str, Any]:
     return {}
 
 
+@pytest.fixture(name="copy", scope="session")
+def _copy(linked: Callable[..., Path]) -> Callable[..., Path]:
+    """
+    No test of this folder installs anything.
+    """
+    return linked
+
+
 @pytest.fixture(name="project", scope="module")
 def _project(request: pytest.FixtureRequest, answers: dict[str, Any]) -> Path:
     """

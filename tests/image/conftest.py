@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from harness import free_ports, system, wait_until
+from harness import free_ports, is_missing, system, wait_until
 
 HERE = Path(__file__).parent
 BASE = "docker.io/library/python:3.13-slim-trixie"
@@ -87,7 +87,7 @@ def _podman() -> Iterator[Run]:
     podman, set up for a machine without systemd.
     """
     if missing := [name for tool, name in PACKAGES.items() if not shutil.which(tool)]:
-        pytest.fail(f"install what images need: apt-get install {' '.join(missing)}", pytrace=False)
+        is_missing(" ".join(missing))
 
     def podman(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         return run("podman", *arguments, check=check)

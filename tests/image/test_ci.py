@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sampling import sampled
+from selection import others_nightly
 
 SHORT = "APP_DRAIN_SECONDS=0\nAPP_READINESS_PERIOD_SECONDS=0\n"
 # Podman builds without a daemon and has no timer for health checks without systemd: so each look
@@ -65,7 +65,7 @@ def run_image(
 
 @pytest.mark.parametrize(
     "answers",
-    sampled([{"processes": ["job"]}, {"processes": ["worker"], "database": "postgresql"}], 2),
+    others_nightly([{"processes": ["job"]}, {"processes": ["worker"], "database": "postgresql"}]),
     ids=lambda answers: answers["processes"][0],
 )
 def test_image_without_web(

@@ -66,7 +66,8 @@ def main() -> None:
                     pid, name = running.pop(key.fd)
                     _, status, usage = os.wait4(pid, 0)
                     code = os.waitstatus_to_exitcode(status)
-                    with open("/tmp/fw/s1-cpu.log", "a") as log: print(f"{usage.ru_utime + usage.ru_stime:.2f}", name, code, file=log)
+                    with open("/tmp/fw/s1-cpu.log", "a") as log:
+                        print(f"{usage.ru_utime + usage.ru_stime:.2f}", name, code, file=log)
                     print(json.dumps(Ended(name=name, code=code)), flush=True)
                     continue
                 orders = os.read(0, 65536).splitlines()

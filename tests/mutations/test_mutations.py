@@ -13,12 +13,30 @@ from pathlib import Path
 import pytest
 from environments import duplicate
 from harness import ROOT
-from mutations import MUTATIONS, file_of, test_of
+from mutations import FILE, MUTATIONS, affected, file_of, test_of
 from runner import Ended, Order
+from selection import IS_NIGHTLY, before, changed
 
 # Most of their time the tests wait for what does not come, which costs no processor.
 AT_ONCE = 4 * (os.cpu_count() or 1)
 Ran = Callable[[str], tuple[int, str]]
+
+
+def chosen(config: pytest.Config) -> list[str]:
+    """
+    The mutations to try: those that the change concerns, and with `-k` or at night all.
+    """
+    if IS_NIGHTLY or config.option.keyword:
+        return list(MUTATIONS)
+    return affected({Path(path) for path in changed()}, before=before(FILE))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """
+    A test for each of them.
+    """
+    if "name" in metafunc.fixturenames:
+        metafunc.parametrize("name", chosen(metafunc.config))
 
 
 class Mutants:
@@ -83,7 +101,7 @@ class Mutants:
 @pytest.fixture(name="mutants", scope="session")
 def _mutants(
     request: pytest.FixtureRequest,
-    copy: Callable[..., Path],
+    linked: Callable[..., Path],
     faulty_with: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Mutants]:
@@ -97,16 +115,18 @@ def _mutants(
         # Some tests are of the seeds, too, which the faults would replace.
         key = repr(sorted(answers.items()))
         if key not in seeds:
-            seeds[key] = copy(**answers)
+            seeds[key] = linked(**answers)
         return seeds[key]
 
-    chosen = [
-        str(item.callspec.params["name"])
+    items = [
+        item
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.originalname == "test_goes_red"
     ]
-    # Each process of several would run all of them ahead, while only some are its own.
-    ahead = [] if "PYTEST_XDIST_WORKER" in os.environ else chosen
+    # With `--dist loadgroup` one process has them all, as it says at the end of their names. Where
+    # several share them out one by one, none can know which are its own.
+    knows = "PYTEST_XDIST_WORKER" not in os.environ or items[0].nodeid.endswith("@mutations")
+    ahead = [str(item.callspec.params["name"]) for item in items if knows]
     mutants = Mutants(ahead, project_of, tmp_path_factory.mktemp("mutants"))
     yield mutants
     mutants.close()
@@ -123,7 +143,7 @@ def test_every_text_is_there() -> None:
         assert f"def {function.partition('[')[0]}(" in module.read_text(), name
 
 
-@pytest.mark.parametrize("name", MUTATIONS)
+@pytest.mark.xdist_group("mutations")
 def test_goes_red(mutants: Mutants, name: str) -> None:
     """
     Without the safeguard its test fails; tests/faults shows that it passes with it.

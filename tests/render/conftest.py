@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sampling import sampled
+from selection import others_nightly
 
 from questions import pairwise
 
-ANSWERS: list[dict[str, Any]] = [{}, *sampled(pairwise(), 8)]
+ANSWERS: list[Any] = [{}, *others_nightly(pairwise(), 3)]
 
 
 @pytest.fixture(name="project", params=ANSWERS, ids=lambda answers: answers.get("service_name"))

@@ -25,7 +25,7 @@ from harness import ROOT
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from sampling import IS_NIGHTLY, sampled
+from selection import IS_NIGHTLY, others_nightly
 
 from questions import QUESTIONS
 
@@ -398,7 +398,7 @@ def compare(render: Render, name: str, description: str, owner: str, **more: Any
     assert said_by((nasty / "README.md").read_text()) == description
 
 
-@pytest.mark.parametrize("texts", sampled(COMBINED, 3), ids=lambda texts: texts[0])
+@pytest.mark.parametrize("texts", others_nightly(COMBINED, 3), ids=lambda texts: texts[0])
 def test_text_changes_nothing_but_itself(render: Render, texts: tuple[str, str, str]) -> None:
     """
     Whatever a service is called, its files parse, and mean the same as those of any other, but for
@@ -450,7 +450,7 @@ def test_readme_shows_the_description(
     assert MarkdownIt().parse(made)[-2].content == "y"
 
 
-@pytest.mark.parametrize("texts", sampled(COMBINED, 10), ids=lambda texts: texts[0])
+@pytest.mark.parametrize("texts", others_nightly(COMBINED), ids=lambda texts: texts[0])
 def test_runs_whatever_it_is_called(
     copy: Render, start_in: Callable[..., Any], tmp_path: Path, texts: tuple[str, str, str]
 ) -> None:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from harness import ROOT, TEMPLATE
 from ownership import OWNERS, owners
-from sampling import sampled
+from selection import others_nightly
 
 from questions import QUESTIONS, pairwise
 
@@ -250,7 +250,7 @@ def _known_types(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mypy")
 
 
-TYPED = [{name: QUESTIONS[name][-1] for name in MODULES}, *sampled(pairwise(MODULES), 6)]
+TYPED = [{name: QUESTIONS[name][-1] for name in MODULES}, *others_nightly(pairwise(MODULES), 2)]
 
 
 @pytest.mark.parametrize("answers", TYPED, ids=repr)

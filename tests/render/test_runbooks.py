@@ -19,7 +19,7 @@ import pytest
 import yaml
 from books import functions
 from harness import find_command
-from sampling import sampled
+from selection import others_nightly
 
 from questions import QUESTIONS, pairwise
 
@@ -32,7 +32,7 @@ ANSWERS: list[dict[str, Any]] = [
     {"processes": ["web"], "database": "none", "deploy": PLATFORMS},
     {"processes": ["worker", "job"], "database": "postgresql", "deploy": PLATFORMS},
     {"processes": ["web"], "deploy": []},
-    *sampled(pairwise(), 4),
+    *others_nightly(pairwise(), 2),
 ]
 # A stand-in for a platform: it writes down how it was called, and answers what the functions ask.
 RECORDER = """\

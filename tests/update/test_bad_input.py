@@ -18,7 +18,7 @@ import pytest
 import yaml
 from harness import ROOT
 from releases import NEXT, RELEASES, add_release, git
-from sampling import is_turn, sampled
+from selection import others_nightly
 
 LATER = "99.1.0"
 """The same as what is in the working tree, as one release more: no migration lies between."""
@@ -234,7 +234,7 @@ ERRORS_OF_UPDATE = {
 }
 
 
-@pytest.mark.parametrize("name", sampled(ERRORS_OF_UPDATE, 3))
+@pytest.mark.parametrize("name", others_nightly(ERRORS_OF_UPDATE, 6))
 def test_refused(service: Path, name: str) -> None:
     """
     An update that can't be is refused with 1 and a sentence, and the project is as it was.
@@ -250,7 +250,7 @@ def test_refused(service: Path, name: str) -> None:
     assert state(service) == before
 
 
-@pytest.mark.parametrize("name", sampled(ERRORS_OF_UPDATE, 9))
+@pytest.mark.parametrize("name", others_nightly(ERRORS_OF_UPDATE, 2))
 def test_way_back(service: Path, name: str) -> None:
     """
     After what the document says to do, the same command updates.
@@ -308,7 +308,7 @@ def choices(question: dict[str, Any]) -> set[str]:
     return {*(found.values() if isinstance(found, dict) else found)}
 
 
-@pytest.mark.skipif(not is_turn("vanished choice", 6), reason="another commit's turn")
+@pytest.mark.nightly
 def test_vanished_choice(service: Path, releases: Path, tmp_path: Path) -> None:
     """
     Where a template takes a choice away, copier puts the default in its place and says nothing:
@@ -357,7 +357,7 @@ MOMENTS = [
 
 @pytest.mark.parametrize(
     ("sent", "moment"),
-    sampled(MOMENTS, 8),
+    others_nightly(MOMENTS),
     ids=lambda value: value.name if isinstance(value, signal.Signals) else value.__name__,
 )
 def test_interrupted(

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from harness import ROOT, clean
 from releases import NEXT, RELEASES, git
-from sampling import in_turn
 from update.edits import EDITS
 from update.losses import contents, crosses_a_migration, losses, statuses
 
@@ -47,7 +46,6 @@ def paste(commands: str, cwd: Path, *, trust: bool = False) -> subprocess.Comple
     )
 
 
-@in_turn("update page", 2)
 def test_update_as_the_page_says(project: Project) -> None:
     """
     The commands work as they are pasted: it is told that there is something new, the update keeps
@@ -79,7 +77,6 @@ def test_update_as_the_page_says(project: Project) -> None:
     assert "up-to-date" in again.stdout + again.stderr
 
 
-@in_turn("many page", 2)
 def test_many_as_the_page_says(project: Project, tmp_path: Path) -> None:
     """
     Side by side: what is clean is updated on a branch, what is not is named and left alone.

@@ -14,7 +14,7 @@ import copier
 import pytest
 from harness import ROOT
 from releases import NEXT, RELEASES
-from sampling import IS_NIGHTLY, is_turn, sampled
+from selection import others_nightly
 from update.edits import EDITS
 from update.future import FUTURE
 from update.losses import commit, conflicts, contents, losses, move, ours, statuses
@@ -31,9 +31,16 @@ EVERYTHING = {
     "telemetry": ["sentry", "opentelemetry"],
     "deploy": ["compose", "kubernetes", "systemd", "nomad"],
 }
-CHOSEN: list[dict[str, Any]] = [{}, EVERYTHING]
-if IS_NIGHTLY:
-    CHOSEN += [EVERYTHING | {"ci": "gitlab"}, {"processes": ["web", "job"]}, {"processes": ["job"]}]
+CHOSEN: list[Any] = others_nightly(
+    [
+        {},
+        EVERYTHING,
+        EVERYTHING | {"ci": "gitlab"},
+        {"processes": ["web", "job"]},
+        {"processes": ["job"]},
+    ],
+    2,
+)
 
 # A name in docs/reference/conflicts.md, the file, and the edit: a pattern and what it becomes.
 UNAVOIDABLE = {
@@ -77,7 +84,7 @@ def test_nasty_release_takes_nothing(
     assert "httpx2" not in names
 
 
-@pytest.mark.parametrize("name", sampled(UNAVOIDABLE, 4))
+@pytest.mark.parametrize("name", others_nightly(UNAVOIDABLE, 2))
 def test_unavoidable_conflict(name: str, project: Project, future: Path) -> None:
     """
     Where a team edited the very line that the template changes, that one file is in conflict:
@@ -135,7 +142,7 @@ def test_first_layout(project: Project, update: Update) -> None:
     assert "| first layout |" in PAGE.read_text()
 
 
-@pytest.mark.skipif(not is_turn("description", 4), reason="another commit's turn")
+@pytest.mark.nightly
 def test_description_beside_the_version(project: Project, update: Update) -> None:
     """
     Another description conflicts with the team's version: the lines touch.

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from harness import ROOT
 from releases import NEXT, RELEASES, git
-from sampling import IS_NIGHTLY, in_turn, sampled
+from selection import IS_NIGHTLY, others_nightly
 from update.edits import EDITS
 from update.losses import carried, commit, conflicts, contents, is_seed, losses, ours, statuses
 
@@ -25,8 +25,8 @@ Update = Callable[..., None]
 NEWEST = list(RELEASES)[-1]
 
 # Answers beside the defaults, for the newest two releases.
-CHOSEN: list[tuple[str, dict[str, Any]]] = sampled(
-    [(version, answers) for version in list(RELEASES)[-2:] for answers in pairwise()], 32
+CHOSEN: list[Any] = others_nightly(
+    [(version, answers) for version in list(RELEASES)[-2:] for answers in pairwise()], 2
 )
 
 # A conflict that 0.1.0 has once: there, nothing parts what a team wrote from the next service.
@@ -86,7 +86,7 @@ def test_edited_project_loses_nothing(
     assert statuses(folder).keys() - {MAIN} <= will_change(at, version)
 
 
-@pytest.mark.parametrize("name", sampled(EDITS, 5))
+@pytest.mark.parametrize("name", others_nightly(EDITS, 3))
 def test_single_edit_is_kept(name: str, project: Project, at: Project, update: Update) -> None:
     """
     Each edit alone: the same, and what it did not touch is as in a new project.
@@ -144,8 +144,7 @@ def test_one_project_goes_through_all_releases(project: Project, update: Update)
         commit(folder, version)
 
 
-@in_turn("tests of the updated", 4)
-@pytest.mark.parametrize("version", RELEASES if IS_NIGHTLY else [NEWEST])
+@pytest.mark.parametrize("version", others_nightly([*RELEASES][::-1]))
 def test_tests_are_green_afterwards(
     version: str, project: Project, update: Update, uv: Callable[..., object]
 ) -> None:

@@ -1,0 +1,98 @@
+"""
+Which tests a change runs.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import ROOT
+from selection import imported
+
+ABOUT = "tests/build/test_benchmarks.py"
+AT_NIGHT = "tests/render/test_destinations.py"
+
+
+@pytest.fixture(name="clone", scope="module")
+def _clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    The tests as they are here, committed.
+    """
+    folder = tmp_path_factory.mktemp("selection") / "clone"
+    subprocess.run(["git", "clone", "--quiet", "--shared", ROOT, folder], check=True)
+    there = {"GIT_DIR": str(folder / ".git"), "GIT_WORK_TREE": str(ROOT)}
+    for command in (["add", "--all", "."], ["commit", "--quiet", "--allow-empty", "-m", "now"]):
+        subprocess.run(["git", *command], cwd=ROOT, env=os.environ | there, check=True)
+    subprocess.run(["git", "reset", "--quiet", "--hard"], cwd=folder, check=True)
+    return folder
+
+
+def collected(clone: Path, *arguments: str, **environment: str) -> str:
+    """
+    What pytest would run, and how many tests it leaves out.
+    """
+    given = dict(os.environ) | {"FIVEWEEKS_BASE": "HEAD", "FIVEWEEKS_NIGHTLY": ""} | environment
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *arguments]
+    ended = subprocess.run(
+        command, cwd=clone, env=given, capture_output=True, text=True, check=False
+    )
+    return ended.stdout
+
+
+def test_what_nothing_touched_is_left_out(clone: Path) -> None:
+    """
+    A test that says what it covers is left out if nothing of that changed, and the summary says so.
+    """
+    told = collected(clone, ABOUT)
+
+    assert "test_benchmarks_write_numbers" not in told
+    assert "1 tests left out: nothing that it covers changed" in told
+
+
+@pytest.mark.parametrize(
+    "name", ["benchmarks/new.py", "copier.yml", "tests/harness.py", ABOUT], ids=Path
+)
+def test_what_a_change_touches_runs(clone: Path, name: str) -> None:
+    """
+    It runs if the change touches what it covers, what every service is made of, or the test.
+    """
+    path = clone / name
+    text = path.read_text() if path.exists() else None
+    path.write_text(f"{text or ''}\n")
+    try:
+        told = collected(clone, ABOUT)
+    finally:
+        path.unlink() if text is None else path.write_text(text)
+
+    assert "test_benchmarks_write_numbers" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [([AT_NIGHT], {"FIVEWEEKS_NIGHTLY": "1"}), ([AT_NIGHT, "-k", "names"], {})],
+    ids=["night", "name"],
+)
+def test_what_is_asked_for_runs(
+    clone: Path, arguments: list[str], environment: dict[str, str]
+) -> None:
+    """
+    At night, and for whoever names them, all values of a parameter are tried; else the first ones.
+    """
+    usual, all_of_them = (
+        collected(clone, *given, **more).count("::test_names_of_folders[")
+        for given, more in (([AT_NIGHT], {}), (arguments, environment))
+    )
+
+    assert (usual, all_of_them) == (2, 7)
+
+
+def test_a_test_depends_on_what_it_imports() -> None:
+    """
+    Helpers count too, and those that they import.
+    """
+    found = imported(ROOT / "tests" / "build" / "test_leaving.py")
+
+    assert {"tests/build/test_leaving.py", "tests/pages.py", "tests/releases.py"} <= found
+    assert "tests/openloop.py" not in found

@@ -1,0 +1,123 @@
+"""
+Which tests a change runs: its files decide, so that the same change always runs the same tests.
+
+A test runs always, unless it has one of two markers. `covers` names the files that the test is
+about: it runs if the change touches one of them, or the test's own code. `nightly` runs each night.
+Whoever names a test on the command line, by `::` or `-k`, gets it in any case.
+"""
+
+import ast
+import functools
+import os
+import subprocess
+import tomllib
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from harness import ROOT
+
+__all__ = ["IS_NIGHTLY", "before", "changed", "imported", "left_out", "others_nightly", "touches"]
+
+IS_NIGHTLY = bool(os.environ.get("FIVEWEEKS_NIGHTLY"))
+TESTS = ROOT / "tests"
+# A change of these may change whatever is generated, or what every test stands on.
+EVERYWHERE = ("copier.yml", "tests/conftest.py", "tests/harness.py", "tests/selection.py")
+Item = TypeVar("Item")
+
+
+def others_nightly(items: Iterable[Item], always: int = 1) -> list[Any]:
+    """
+    The first items for every change, and the others for the night, as parameters of a test.
+    """
+    found = list(items)
+    rest = [pytest.param(item, marks=pytest.mark.nightly) for item in found[always:]]
+    return [*found[:always], *rest]
+
+
+def left_out(item: pytest.Item) -> str:
+    """
+    Why a test does not run now; empty if it does.
+    """
+    if IS_NIGHTLY:
+        return ""
+    if item.get_closest_marker("nightly"):
+        return "nightly"
+    covers = [marker.args for marker in item.iter_markers("covers")]
+    if covers and not any(map(touches, covers)) and not imported(item.path) & changed():
+        return "nothing that it covers changed"
+    return ""
+
+
+def touches(patterns: Sequence[str]) -> bool:
+    """
+    Whether the change touches a file that matches one of the patterns; `*` matches `/` too.
+    """
+    return any(
+        fnmatchcase(path, pattern) for path in changed() for pattern in (*patterns, *EVERYWHERE)
+    )
+
+
+@functools.cache
+def changed() -> frozenset[str]:
+    """
+    The files that differ from where this branch left main, with what is not committed. On main, and
+    where no main is known, those that differ from the release before this version.
+    """
+    found = _git("diff", "--name-only", _base()).splitlines()
+    return frozenset([*found, *_git("ls-files", "--others", "--exclude-standard").splitlines()])
+
+
+def before(path: Path) -> str:
+    """
+    The text of a file without the change; empty if the change added it.
+    """
+    try:
+        return _git("show", f"{_base()}:{path.relative_to(ROOT)}")
+    except subprocess.CalledProcessError:
+        return ""
+
+
+@functools.cache
+def _base() -> str:
+    return os.environ.get("FIVEWEEKS_BASE") or _merge_base()
+
+
+def _merge_base() -> str:
+    try:
+        base, head = _git("merge-base", "HEAD", "origin/main"), _git("rev-parse", "HEAD")
+    except subprocess.CalledProcessError:
+        base = head = ""
+    if base != head:
+        return base
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    releases: dict[str, str] = tomllib.loads((ROOT / "releases.toml").read_text())
+    return next(releases[version] for version in reversed(releases) if version != own)
+
+
+def _git(*arguments: str) -> str:
+    ended = subprocess.run(
+        ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return ended.stdout.strip()
+
+
+@functools.cache
+def imported(path: Path) -> frozenset[str]:
+    """
+    A module of the tests and those that it imports from there, as paths from the root.
+    """
+    found, waiting = set[Path](), [path, *path.parent.glob("conftest.py")]
+    while waiting:
+        one = waiting.pop()
+        if one in found:
+            continue
+        found.add(one)
+        for node in ast.walk(ast.parse(one.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            places = [folder / f"{name}.py" for name in names for folder in (TESTS, one.parent)]
+            waiting += filter(Path.is_file, places)
+    return frozenset(str(one.relative_to(ROOT)) for one in found if one != TESTS / "harness.py")
