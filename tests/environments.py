@@ -78,7 +78,7 @@ def compile_modules(project: Path) -> None:
     """
     Compile the project's modules, so that not each of its copies does.
     """
-    command = [project / ".venv" / "bin" / "python", "-m", "compileall", "-q", project / "src"]
+    command = [f"{project}/.venv/bin/python", "-m", "compileall", "-q", f"{project}/src"]
     subprocess.run(command, check=True)
 
 

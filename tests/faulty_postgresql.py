@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,12 +23,27 @@ from typing import Any, Self
 import asyncpg
 import postgresql
 import psutil
+from harness import clean, slack
 
-__all__ = ["PostgreSQL", "install"]
+__all__ = ["PostgreSQL", "Tables", "install"]
 
 # Of every server, as all are copies.
 _ADMIN_PASSWORD, _PASSWORD = secrets.token_hex(16), secrets.token_hex(16)
 Prepare = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """
+    Makes the tables of a service, for `prepare`.
+    """
+
+    project: Path
+
+    def __call__(self, url: str) -> None:
+        command = [f"{self.project}/.venv/bin/order-desk", "migrate", "up"]
+        environment = clean({"APP_DATABASE_URL": url})
+        subprocess.run(command, env=environment, check=True, capture_output=True)
 
 
 class PostgreSQL:
@@ -36,7 +52,7 @@ class PostgreSQL:
 
     *settings* are those of postgresql.conf, such as `max_connections=10`. With *tls* it takes no
     other connections of the service; that needs Debian's programs, as the wheel is built without.
-    *prepare* gets the URL of the database, once for all servers that are given the same function.
+    *prepare* gets the URL of the database, once for all servers that are given the same one.
     """
 
     def __init__(
@@ -261,7 +277,7 @@ def _wait_for(process: psutil.Process, status: str) -> None:
     """
     Returns when the process has this status, or is gone.
     """
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + slack(10)
     with contextlib.suppress(psutil.NoSuchProcess):
         while process.status() not in {status, psutil.STATUS_ZOMBIE}:
             assert time.monotonic() < limit, f"not {status}: {process!r}"

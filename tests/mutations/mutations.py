@@ -11,7 +11,7 @@ from typing import Any
 
 from harness import PACKAGE, ROOT
 
-__all__ = ["MUTATIONS", "affected", "file_of", "read", "test_of"]
+__all__ = ["MUTATIONS", "affected", "file_of", "proof_of", "read"]
 
 FOLDER = Path(__file__).parent
 FILE = FOLDER / "mutations.toml"
@@ -43,7 +43,7 @@ def file_of(mutation: dict[str, Any]) -> Path:
     return PACKAGE.joinpath(mutation["file"]).resolve()
 
 
-def test_of(mutation: dict[str, Any]) -> tuple[Path, str]:
+def proof_of(mutation: dict[str, Any]) -> tuple[Path, str]:
     """
     The module and the name of the test that goes red; the name may end in parameters.
     """
@@ -70,7 +70,7 @@ def affected(changed: set[Path], *, before: str = "") -> list[str]:
 
 
 def _concerning(mutation: dict[str, Any]) -> set[Path]:
-    file, (test, _) = file_of(mutation), test_of(mutation)
+    file, (test, _) = file_of(mutation), proof_of(mutation)
     importers = {path for path in PACKAGE.rglob("*.py") if file in _imported(path)}
     return {file, *importers, *_used(test), *_overlay_of(test), *SHARED}
 

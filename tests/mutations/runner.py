@@ -7,7 +7,6 @@ standard input, and writes one line with the exit code of pytest for each test t
 """
 
 import contextlib
-import importlib
 import json
 import os
 import selectors
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn, TypedDict
 
 import pytest
+from faulty_postgresql import Tables, install
 
 __all__ = ["Ended", "Order"]
 
@@ -29,12 +29,14 @@ OPTIONS = ("--disable-plugin-autoload", "-p", "pytest_timeout", "-p", "no:cachep
 class Order(TypedDict):
     """
     A test such as `test_logs.py::test_levels`, and the service that it is about. *folder* gets
-    the output and the files of the test.
+    the output and the files of the test. *unchanged* is the service without the mutation, if it has
+    a database.
     """
 
     name: str
     test: str
     project: str
+    unchanged: str
     folder: str
 
 
@@ -51,10 +53,10 @@ def main() -> None:
     """
     Serve orders until the standard input is closed.
     """
+    # It is for this program, not for the services.
+    os.environ.pop("PYTHONPATH", None)
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         pytest.main([*OPTIONS, "--collect-only", str(FAULTS)])
-    # Pytest has found it where the tests are.
-    importlib.import_module("faulty_postgresql").install(tls=False)
     running: dict[int, tuple[int, str]] = {}
     with selectors.DefaultSelector() as selector:
         selector.register(0, selectors.EVENT_READ)
@@ -64,10 +66,7 @@ def main() -> None:
                     selector.unregister(key.fd)
                     os.close(key.fd)
                     pid, name = running.pop(key.fd)
-                    _, status, usage = os.wait4(pid, 0)
-                    code = os.waitstatus_to_exitcode(status)
-                    with open("/tmp/fw/s1-cpu.log", "a") as log:
-                        print(f"{usage.ru_utime + usage.ru_stime:.2f}", name, code, file=log)
+                    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
                     print(json.dumps(Ended(name=name, code=code)), flush=True)
                     continue
                 orders = os.read(0, 65536).splitlines()
@@ -85,6 +84,9 @@ def _begin(order: Order) -> int:
     """
     Fork a process that runs the test; its id.
     """
+    if unchanged := order["unchanged"]:
+        # Once, and not in each process.
+        install(prepare=Tables(Path(unchanged)))
     return os.fork() or _run(order)
 
 
@@ -97,6 +99,8 @@ def _run(order: Order) -> NoReturn:
     # It may be ignored, as in the background of a shell.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["FIVEWEEKS_PROJECT"] = order["project"]
+    if order["unchanged"]:
+        os.environ["FIVEWEEKS_UNCHANGED"] = order["unchanged"]
     code = pytest.main([*OPTIONS, "-x", f"--basetemp={folder}/pytest", f"{FAULTS}/{order['test']}"])
     sys.stdout.flush()
     os._exit(code)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from environments import duplicate
 from harness import ROOT
-from mutations import FILE, MUTATIONS, affected, file_of, test_of
+from mutations import FILE, MUTATIONS, affected, file_of, proof_of
 from runner import Ended, Order
 from selection import IS_NIGHTLY, before, changed
 
@@ -51,6 +51,7 @@ class Mutants:
         self._project_of, self._folder = project_of, folder
         # It runs another pytest, which is not a worker of this one.
         own = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
+        own["PYTHONPATH"] = os.pathsep.join(sys.path)
         self._runner = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("runner.py")],
             cwd=ROOT,
@@ -85,14 +86,21 @@ class Mutants:
     def _begin(self, name: str) -> None:
         assert self._runner.stdin
         mutation, folder = MUTATIONS[name], self._folder / name
-        project = duplicate(self._project_of(name), folder)
+        unchanged = self._project_of(name)
+        project = duplicate(unchanged, folder)
         path = project / "src" / "order_desk" / mutation["file"]
         text = path.read_text()
         assert mutation["old"] in text, name
         path.write_text(text.replace(mutation["old"], mutation["new"]))
-        module, function = test_of(mutation)
+        module, function = proof_of(mutation)
         test = f"{module.name}::{function}"
-        order = Order(name=name, test=test, project=str(project), folder=str(folder))
+        order = Order(
+            name=name,
+            test=test,
+            project=str(project),
+            unchanged=str(unchanged) if "database" in mutation.get("answers", {}) else "",
+            folder=str(folder),
+        )
         self._runner.stdin.write(json.dumps(order) + "\n")
         self._runner.stdin.flush()
         self._running.add(name)
@@ -137,7 +145,7 @@ def test_every_text_is_there() -> None:
     What a mutation replaces stands once in its file, and its test exists.
     """
     for name, mutation in MUTATIONS.items():
-        module, function = test_of(mutation)
+        module, function = proof_of(mutation)
 
         assert file_of(mutation).read_text().count(mutation["old"]) == 1, name
         assert f"def {function.partition('[')[0]}(" in module.read_text(), name
