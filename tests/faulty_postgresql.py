@@ -70,7 +70,13 @@ class PostgreSQL:
             os.chown(self._folder, owner := cluster.stat().st_uid, owner)
             if tls:
                 self._settings += self._certify()
-            self.start()
+            try:
+                self.start()
+            except AssertionError:
+                # Another process may have taken the port meanwhile.
+                self.kill()
+                self.port = _free_port()
+                self.start()
         except BaseException:
             self.stop()
             raise

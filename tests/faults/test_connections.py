@@ -223,6 +223,8 @@ def test_answer_that_nobody_reads(start: Start, more: bytes, *, half_closed: boo
     large = b"GET /connections/large?size=9000000 HTTP/1.1\r\nHost: a\r\n" + more + b"\r\n"
 
     with service.connect() as client, service.connect() as slow:
+        # What the kernel would take in is not stalled.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.sendall(large)
         slow.sendall(large)
         if half_closed:
@@ -232,7 +234,7 @@ def test_answer_that_nobody_reads(start: Start, more: bytes, *, half_closed: boo
         while time.monotonic() < began + 2 or sockets(service) > usual + 1:
             size += len(slow.recv(20_000))
             threading.Event().wait(0.02)
-            assert time.monotonic() < began + slack(6)
+            assert time.monotonic() < began + 6
 
         assert len(service.events("connection_refused", reason="stalled", status=None)) == 1
         while size < 9 * MEGABYTE:
@@ -560,7 +562,8 @@ def test_pipelining(start: Start) -> None:
     """
     Pipelined requests are answered in their order, and only a few are held in memory.
     """
-    service = start()
+    # Three thousand requests at once are too much on a busy machine: none is to be refused.
+    service = start(shed_lag_seconds=60)
     before = memory(service, "VmRSS")
     slow = b"GET /faults/slow?seconds=0.5 HTTP/1.1\r\nHost: a\r\n\r\n"
 

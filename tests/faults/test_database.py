@@ -456,15 +456,19 @@ def test_out_of_connections(serve: Start, start: Start, tables: Tables) -> None:
     """
     with PostgreSQL(prepare=tables, max_connections=8, superuser_reserved_connections=3) as server:
         first = serve(server)
-        hold = [
-            threading.Thread(target=first.get, args=["/faults/database/hold?seconds=1.9"])
-            for _ in range(5)
-        ]
+        told_so = threading.Event()
+
+        def keep() -> None:
+            while not told_so.is_set():
+                first.get("/faults/database/hold?seconds=1.9")
+
+        hold = [threading.Thread(target=keep) for _ in range(5)]
         for thread in hold:
             thread.start()
         wait_until(lambda: metric(first, "app_database_connections_in_use") == 5)
         second = start(ready=False, **LIMITS | {"database_url": server.url})
         told = second.wait_for("check_changed", check="database")
+        told_so.set()
         for thread in hold:
             thread.join()
 

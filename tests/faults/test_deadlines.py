@@ -120,7 +120,7 @@ def test_threads_are_bounded(start: Start, path: str) -> None:
     """
     Functions that block their thread past the deadline take no new one each time.
     """
-    service = start(request_deadline_seconds=0.5)
+    service = start(request_deadline_seconds=0.5, shed_lag_seconds=60)
     before = _threads(service)
 
     with ThreadPoolExecutor(60) as clients:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from harness import clean, free_ports
+from harness import clean, free_ports, slack
 
 CANARY = 'canary/"4711" ünïcode'
 LINES = "-----BEGIN KEY-----\ncanary-line-4711\n-----END KEY-----"
@@ -205,7 +205,7 @@ def test_console_on_a_terminal(project: Path, level: str, said_first: str) -> No
         said = b""
         try:
             while said_first.encode() not in re.sub(rb"\x1b\[\d+m", b"", said):
-                assert select.select([ours], [], [], 10)[0], said
+                assert select.select([ours], [], [], slack(10))[0], said
                 said += os.read(ours, 4096)
             if level == "info":
                 process.terminate()

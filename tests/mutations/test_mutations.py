@@ -70,7 +70,9 @@ class Mutants:
             self._waiting.append(name)
         while name not in self._codes:
             while self._waiting and len(self._running) < AT_ONCE:
-                self._begin(self._waiting.popleft())
+                self._try_to_begin(self._waiting.popleft())
+            if name in self._codes:
+                break
             ended: Ended = json.loads(self._runner.stdout.readline())
             self._running.remove(ended["name"])
             self._codes[ended["name"]] = ended["code"]
@@ -82,6 +84,14 @@ class Mutants:
         """
         with self._runner:
             self._runner.communicate()
+
+    def _try_to_begin(self, name: str) -> None:
+        try:
+            self._begin(name)
+        except (AssertionError, OSError) as error:
+            # It is the fault of this mutation, not of the one that is waited for.
+            self._codes[name] = pytest.ExitCode.INTERNAL_ERROR
+            (self._folder / name / "output").write_text(f"it can't be tried: {error!r}")
 
     def _begin(self, name: str) -> None:
         assert self._runner.stdin
