@@ -23,8 +23,6 @@ __all__ = ["IS_NIGHTLY", "changed", "imported", "left_out", "others_nightly", "t
 
 IS_NIGHTLY = bool(os.environ.get("FIVEWEEKS_NIGHTLY"))
 TESTS = ROOT / "tests"
-# A change of these may change whatever is generated, or what every test stands on.
-EVERYWHERE = ("copier.yml", "tests/conftest.py", "tests/harness.py", "tests/selection.py")
 Item = TypeVar("Item")
 
 
@@ -55,9 +53,7 @@ def touches(patterns: Sequence[str]) -> bool:
     """
     Whether the change touches a file that matches one of the patterns; `*` matches `/` too.
     """
-    return any(
-        fnmatchcase(path, pattern) for path in changed() for pattern in (*patterns, *EVERYWHERE)
-    )
+    return any(fnmatchcase(path, pattern) for path in changed() for pattern in patterns)
 
 
 @functools.cache
@@ -93,9 +89,10 @@ def _git(*arguments: str) -> str:
 @functools.cache
 def imported(path: Path) -> frozenset[str]:
     """
-    A module of the tests and those that it imports from there, as paths from the root.
+    A module of the tests and those that it imports from there, as paths from the root; without the
+    harness, on which all tests stand: those that run always are enough to try it.
     """
-    found, waiting = set[Path](), [path, *path.parent.glob("conftest.py")]
+    found, waiting = set[Path](), [path]
     while waiting:
         one = waiting.pop()
         if one in found:

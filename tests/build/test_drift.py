@@ -119,7 +119,7 @@ def _project(copy: Copy) -> Path:
     return project
 
 
-@pytest.mark.parametrize("answers", [{}, WHOLE, *others_nightly(pairwise(), 2)], ids=repr)
+@pytest.mark.parametrize("answers", [{}, WHOLE, *others_nightly(pairwise())], ids=repr)
 def test_every_file_is_watched(copy: Copy, answers: dict[str, object]) -> None:
     """
     Whatever was chosen: nothing of a new project is edited or missing, and each file of the

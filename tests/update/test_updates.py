@@ -26,7 +26,7 @@ NEWEST = list(RELEASES)[-1]
 
 # Answers beside the defaults, for the newest two releases.
 CHOSEN: list[Any] = others_nightly(
-    [(version, answers) for version in list(RELEASES)[-2:] for answers in pairwise()], 2
+    [(version, answers) for version in list(RELEASES)[-2:] for answers in pairwise()]
 )
 
 # A conflict that 0.1.0 has once: there, nothing parts what a team wrote from the next service.
@@ -86,7 +86,7 @@ def test_edited_project_loses_nothing(
     assert statuses(folder).keys() - {MAIN} <= will_change(at, version)
 
 
-@pytest.mark.parametrize("name", others_nightly(EDITS, 3))
+@pytest.mark.parametrize("name", others_nightly(EDITS))
 def test_single_edit_is_kept(name: str, project: Project, at: Project, update: Update) -> None:
     """
     Each edit alone: the same, and what it did not touch is as in a new project.
