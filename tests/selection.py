@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from harness import ROOT
@@ -23,16 +23,16 @@ __all__ = ["IS_NIGHTLY", "changed", "imported", "left_out", "others_nightly", "t
 
 IS_NIGHTLY = bool(os.environ.get("FIVEWEEKS_NIGHTLY"))
 TESTS = ROOT / "tests"
-Item = TypeVar("Item")
 
 
-def others_nightly(items: Iterable[Item], always: int = 1) -> list[Any]:
+def others_nightly(items: Iterable[Any], always: int = 1, *, arguments: int = 1) -> list[Any]:
     """
-    The first items for every change, and the others for the night, as parameters of a test.
+    The first items for every change, and the others for the night, as parameters of a test; each is
+    a tuple if they are for so many *arguments*.
     """
     found = list(items)
-    rest = [pytest.param(item, marks=pytest.mark.nightly) for item in found[always:]]
-    return [*found[:always], *rest]
+    rest = [item if arguments > 1 else (item,) for item in found[always:]]
+    return [*found[:always], *(pytest.param(*item, marks=pytest.mark.nightly) for item in rest)]
 
 
 def left_out(item: pytest.Item) -> str:

@@ -131,7 +131,8 @@ def steps(name: str) -> list[str]:
 @pytest.mark.parametrize(
     ("pipeline", "service"),
     others_nightly(
-        [("github", "billing"), ("gitlab", "orders"), ("github", "orders"), ("gitlab", "billing")]
+        [("github", "billing"), ("gitlab", "orders"), ("github", "orders"), ("gitlab", "billing")],
+        arguments=2,
     ),
 )
 def test_pipelines_run(services: Path, pipeline: str, service: str) -> None:

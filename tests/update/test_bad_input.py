@@ -357,7 +357,7 @@ MOMENTS = [
 
 @pytest.mark.parametrize(
     ("sent", "moment"),
-    others_nightly(MOMENTS),
+    others_nightly(MOMENTS, arguments=2),
     ids=lambda value: value.name if isinstance(value, signal.Signals) else value.__name__,
 )
 def test_interrupted(
