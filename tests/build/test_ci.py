@@ -13,6 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.covers(
+    "template/.ci/*",
+    "template/.github/*",
+    "template/.gitlab-ci*",
+)
+
 Copy = Callable[..., Path]
 Uv = Callable[..., subprocess.CompletedProcess[str]]
 

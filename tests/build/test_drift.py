@@ -25,6 +25,12 @@ from selection import others_nightly
 
 from questions import QUESTIONS, pairwise
 
+pytestmark = pytest.mark.covers(
+    "copier.yml",
+    "template/.ci/*",
+    "template/ops/*",
+)
+
 Copy = Callable[..., Path]
 Render = Callable[..., Path]
 

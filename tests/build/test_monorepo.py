@@ -15,6 +15,11 @@ from pages import World, blocks, commit, conflicts, paste
 from releases import git
 from selection import others_nightly
 
+pytestmark = pytest.mark.covers(
+    "docs/how-to/monorepo.md",
+    "template/.ci/*",
+)
+
 PAGE = "monorepo"
 AFTER = "100.0.0"
 GITHUB, GITLAB = ".github/workflows/services.yml", ".gitlab-ci.yml"

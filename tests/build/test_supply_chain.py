@@ -22,6 +22,14 @@ import yaml
 from harness import ROOT, clean
 from releases import RELEASES, git, make_repository
 
+pytestmark = pytest.mark.covers(
+    ".github/*",
+    "SECURITY.md",
+    "docs/supply-chain.md",
+    "releases.toml",
+    "scripts/*",
+)
+
 Render = Callable[..., Path]
 
 DEPENDENCIES = ROOT / "docs" / "decisions" / "dependencies.md"

@@ -16,6 +16,12 @@ import yaml
 from harness import clean, wait_until
 from releases import NEXT, add_release, git, make_repository
 
+pytestmark = pytest.mark.covers(
+    "copier.yml",
+    "template/.ci/*",
+    "template/ops/*",
+)
+
 NEWER = "99.1.0"
 CHANGES = f"""\
 # Changelog

@@ -14,6 +14,11 @@ import yaml
 from releases import NEXT, git
 from selection import others_nightly
 
+pytestmark = pytest.mark.covers(
+    "copier.yml",
+    "questions/*",
+)
+
 COPIER = Path(sys.executable).parent / "copier"
 ANSWERS = ".copier-answers.yml"
 
