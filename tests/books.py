@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import clean
+from harness import clean, slack
 
 __all__ = ["NOT_RUN", "Person", "functions", "section"]
 
@@ -99,7 +99,7 @@ class Person:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=90,
+            timeout=slack(90),
             check=False,
         )
         assert not check or ended.returncode == 0, script + ended.stdout

@@ -15,6 +15,7 @@ from typing import Any
 
 import copier
 import pytest
+from environments import compile_modules, duplicate, environment
 from harness import ROOT, clean, system
 from releases import NEXT, make_repository
 from selection import left_out
@@ -175,8 +176,28 @@ def _leave_index(path: Path) -> None:
     path.write_text(text)
 
 
+@pytest.fixture(name="linked", scope="session")
+def _linked(render: Render, run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Render:
+    """
+    A rendered project that the test may change, with installed packages that it shares with others:
+    not for tests that install something.
+    """
+
+    def install(project: Path) -> None:
+        _leave_index(project / "pyproject.toml")
+        uv("sync", "--quiet", cwd=project)
+        compile_modules(project)
+
+    def linked(**answers: Any) -> Path:
+        rendered = render(**answers)
+        installed = environment(rendered, run_folder, install)
+        return duplicate(rendered, tmp_path_factory.mktemp("linked"), installed)
+
+    return linked
+
+
 @pytest.fixture(name="faulty_with", scope="session")
-def _faulty_with(copy: Render) -> Render:
+def _faulty_with(linked: Render) -> Render:
     """
     A service with a composition root full of faults laid over its own; one for each answers.
     """
@@ -185,20 +206,13 @@ def _faulty_with(copy: Render) -> Render:
     def faulty_with(**answers: Any) -> Path:
         key = repr(sorted(answers.items()))
         if key not in cache:
-            cache[key] = copy(**answers)
+            cache[key] = linked(**answers)
             for path in (ROOT / "tests" / "faults" / "overlay").glob("*.py"):
                 shutil.copy(path, cache[key] / "src" / "order_desk")
+            compile_modules(cache[key])
         return cache[key]
 
     return faulty_with
-
-
-@pytest.fixture(name="faulty", scope="session")
-def _faulty(faulty_with: Render) -> Path:
-    """
-    The default service with those faults.
-    """
-    return faulty_with()
 
 
 def uv(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -3,14 +3,19 @@ A PostgreSQL that freezes, crashes and comes back at the same port.
 """
 
 import asyncio
+import atexit
 import contextlib
+import functools
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,8 +23,27 @@ from typing import Any, Self
 import asyncpg
 import postgresql
 import psutil
+from harness import clean, slack
 
-__all__ = ["PostgreSQL"]
+__all__ = ["PostgreSQL", "Tables", "install"]
+
+# Of every server, as all are copies.
+_ADMIN_PASSWORD, _PASSWORD = secrets.token_hex(16), secrets.token_hex(16)
+Prepare = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """
+    Makes the tables of a service, for `prepare`.
+    """
+
+    project: Path
+
+    def __call__(self, url: str) -> None:
+        command = [f"{self.project}/.venv/bin/order-desk", "migrate", "up"]
+        environment = clean({"APP_DATABASE_URL": url})
+        subprocess.run(command, env=environment, check=True, capture_output=True)
 
 
 class PostgreSQL:
@@ -28,27 +52,25 @@ class PostgreSQL:
 
     *settings* are those of postgresql.conf, such as `max_connections=10`. With *tls* it takes no
     other connections of the service; that needs Debian's programs, as the wheel is built without.
+    *prepare* gets the URL of the database, once for all servers that are given the same one.
     """
 
-    def __init__(self, *, tls: bool = False, **settings: object) -> None:
+    def __init__(
+        self, *, tls: bool = False, prepare: Prepare | None = None, **settings: object
+    ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
         self.log = self._folder / "log"
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._settings = [f"{name}={value}" for name, value in settings.items()]
-        self._admin_password, self._password = secrets.token_hex(16), secrets.token_hex(16)
         try:
-            self._programs = postgresql.install(
-                self._folder, self._admin_password, programs=_debian() if tls else None
-            )
+            cluster, self._programs = install(tls=tls, prepare=prepare)
+            # With the owner of each file: PostgreSQL does not run as root.
+            subprocess.run(["cp", "-a", f"{cluster}/.", self._folder / "data"], check=True)
+            os.chown(self._folder, owner := cluster.stat().st_uid, owner)
             if tls:
                 self._settings += self._certify()
             self.start()
-            postgresql.execute(
-                self._url("postgres", self._admin_password, "postgres"),
-                f"CREATE ROLE service LOGIN PASSWORD '{self._password}'",
-                "CREATE DATABASE app OWNER service",
-            )
         except BaseException:
             self.stop()
             raise
@@ -66,22 +88,22 @@ class PostgreSQL:
 
     @property
     def url(self) -> str:
-        return self._url("service", self._password, "app")
+        return _url(self.port, "service", _PASSWORD, "app")
 
     @property
     def url_with_wrong_password(self) -> str:
-        return self._url("service", "wrong", "app")
+        return _url(self.port, "service", "wrong", "app")
 
     @property
     def url_of_missing_database(self) -> str:
-        return self._url("service", self._password, "missing")
+        return _url(self.port, "service", _PASSWORD, "missing")
 
     @property
     def superuser_url(self) -> str:
         """
         The database of the service, seen by a superuser.
         """
-        return self._url("postgres", self._admin_password, "app")
+        return _url(self.port, "postgres", _ADMIN_PASSWORD, "app")
 
     @property
     def certificate(self) -> Path:
@@ -166,9 +188,6 @@ class PostgreSQL:
         finally:
             await connection.close(timeout=10)
 
-    def _url(self, user: str, password: str, database: str) -> str:
-        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}"
-
     def _certify(self) -> list[str]:
         """
         Make a certificate and let nobody in without TLS but the superuser; the settings for it.
@@ -202,6 +221,51 @@ class PostgreSQL:
             return []
 
 
+@functools.cache
+def install(*, tls: bool = False, prepare: Prepare | None = None) -> tuple[Path, Path]:
+    """
+    The data of a server that was shut down, of which each server gets a copy, and the programs.
+
+    Making them takes longer than most tests.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-installed-"))
+    maker = os.getpid()
+
+    def remove() -> None:
+        # Not where a process that was forked meanwhile ends.
+        if os.getpid() == maker:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    data, log, port = folder / "data", folder / "log", _free_port()
+    if prepare:
+        cluster, programs = install(tls=tls)
+        subprocess.run(["cp", "-a", cluster, data], check=True)
+        os.chown(folder, owner := cluster.stat().st_uid, owner)
+    else:
+        debian = _debian() if tls else None
+        programs = postgresql.install(folder, _ADMIN_PASSWORD, programs=debian)
+    with postgresql.launch(programs, folder, log, port=port) as process:
+        postgresql.wait_until_ready(process, folder, log)
+        if prepare:
+            prepare(_url(port, "service", _PASSWORD, "app"))
+        else:
+            postgresql.execute(
+                _url(port, "postgres", _ADMIN_PASSWORD, "postgres"),
+                f"CREATE ROLE service LOGIN PASSWORD '{_PASSWORD}'",
+                "CREATE DATABASE app OWNER service",
+            )
+        # A fast shutdown, after which nothing is to be recovered.
+        postmaster = (data / "postmaster.pid").read_text().partition("\n")[0]
+        os.kill(int(postmaster), signal.SIGINT)
+        process.wait(30)
+    return data, programs
+
+
+def _url(port: int, user: str, password: str, database: str) -> str:
+    return f"postgresql://{user}:{password}@127.0.0.1:{port}/{database}"
+
+
 def _suspend(process: psutil.Process) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         process.suspend()
@@ -213,7 +277,7 @@ def _wait_for(process: psutil.Process, status: str) -> None:
     """
     Returns when the process has this status, or is gone.
     """
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + slack(10)
     with contextlib.suppress(psutil.NoSuchProcess):
         while process.status() not in {status, psutil.STATUS_ZOMBIE}:
             assert time.monotonic() < limit, f"not {status}: {process!r}"

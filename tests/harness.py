@@ -23,6 +23,7 @@ __all__ = [
     "free_ports",
     "is_missing",
     "modules",
+    "slack",
     "system",
     "wait_until",
 ]
@@ -42,6 +43,13 @@ def modules() -> list[Path]:
     """
     folders = PACKAGE, WITHOUT_DATABASE, WITH_DATABASE
     return [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+
+
+def slack(seconds: float) -> float:
+    """
+    What a busy machine may add to a promised limit. Tests that are `alone` have no such excuse.
+    """
+    return seconds * float(system.PATIENCE)
 
 
 def find_command(name: str) -> str:

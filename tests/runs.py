@@ -21,7 +21,7 @@ def ended(service: Any, *, seconds: float = 20) -> dict[str, Any]:
     """
     Wait for the end; the one line of the run, whose exit code is that of the process.
     """
-    code = service.process.wait(seconds)
+    code = service.wait(seconds=seconds)
     (line,) = service.events("run")
     assert line["exit_code"] == code
     return dict(line)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from harness import ROOT
 
-__all__ = ["IS_NIGHTLY", "changed", "imported", "left_out", "others_nightly", "touches"]
+__all__ = ["IS_NIGHTLY", "before", "changed", "imported", "left_out", "others_nightly", "touches"]
 
 IS_NIGHTLY = bool(os.environ.get("FIVEWEEKS_NIGHTLY"))
 TESTS = ROOT / "tests"
@@ -62,9 +62,23 @@ def changed() -> frozenset[str]:
     The files that differ from where this branch left main, with what is not committed. On main, and
     where no main is known, those that differ from the release before this version.
     """
-    base = os.environ.get("FIVEWEEKS_BASE") or _merge_base()
-    found = _git("diff", "--name-only", base).splitlines()
+    found = _git("diff", "--name-only", _base()).splitlines()
     return frozenset([*found, *_git("ls-files", "--others", "--exclude-standard").splitlines()])
+
+
+def before(path: Path) -> str:
+    """
+    The text of a file without the change; empty if the change added it.
+    """
+    try:
+        return _git("show", f"{_base()}:{path.relative_to(ROOT)}")
+    except subprocess.CalledProcessError:
+        return ""
+
+
+@functools.cache
+def _base() -> str:
+    return os.environ.get("FIVEWEEKS_BASE") or _merge_base()
 
 
 def _merge_base() -> str:

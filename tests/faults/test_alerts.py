@@ -59,7 +59,7 @@ def test_dependency_of_a_worker(
     """
     settings = {"database_url": postgresql.url, **QUICK}
     migrated = start_in(worker_project, "migrate", "up", ready=False, database_url=postgresql.url)
-    assert migrated.process.wait(30) == 0
+    assert migrated.wait() == 0
     postgresql.execute(
         "INSERT INTO notes (id, text, written_at) SELECT gen_random_uuid(), 'x', now()"
         " FROM generate_series(1, 5)"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from faulty_postgresql import PostgreSQL
-from harness import ROOT, WITH_DATABASE, wait_until
+from harness import ROOT, WITH_DATABASE, slack, wait_until
 from pooler import pool
 
 HOW_TO = ROOT / "docs" / "how-to"
@@ -61,13 +61,12 @@ def test_orm(project: Path, postgresql: PostgreSQL) -> None:
         assert probe.stderr
         first = probe.stdout.readline()
         postgresql.freeze()
-        said, errors = probe.communicate("\n", timeout=30)
+        said, errors = probe.communicate("\n", timeout=slack(30))
 
     assert first == "5s\n", errors
     took, over = map(int, re.findall(r"\d+", said))
-    # With what a busy machine adds.
-    assert 5 <= took <= 8, said + errors
-    assert over <= 10, said + errors
+    assert 5 <= took <= 5 + slack(3), said + errors
+    assert over <= slack(10), said + errors
 
 
 def test_question_is_the_example() -> None:
@@ -86,16 +85,14 @@ def test_question_is_the_example() -> None:
 
 
 @pytest.fixture(name="pooled")
-def _pooled(postgresql: PostgreSQL, project: Path) -> Iterator[Callable[..., str]]:
+def _pooled(migrated_postgresql: PostgreSQL) -> Iterator[Callable[..., str]]:
     """
     The URL of a PgBouncer in a mode, before a database with the tables of the service.
     """
-    command = [str(project / ".venv/bin/order-desk"), "migrate", "up"]
-    subprocess.run(command, env={"APP_DATABASE_URL": postgresql.url}, check=True)
     with contextlib.ExitStack() as stack:
 
         def pooled(mode: str, **ignored: str) -> str:
-            return stack.enter_context(pool(postgresql.url, mode, **ignored))
+            return stack.enter_context(pool(migrated_postgresql.url, mode, **ignored))
 
         yield pooled
 
@@ -121,14 +118,14 @@ def test_pooler_refuses(start: Callable[..., Any], pooled: Callable[..., str]) -
 
 
 def test_pooler_in_session_mode(
-    start: Callable[..., Any], pooled: Callable[..., str], postgresql: PostgreSQL
+    start: Callable[..., Any], pooled: Callable[..., str], migrated_postgresql: PostgreSQL
 ) -> None:
     """
     With the line of the page and the limits of the role, it serves and the limits hold.
     """
     text = (HOW_TO / "pooler.md").read_text()
     for statement in re.findall(r"^    (ALTER ROLE .*);$", text, re.MULTILINE):
-        postgresql.execute(statement)
+        migrated_postgresql.execute(statement)
     service = start(database_url=pooled("session", ignored=ignored()), pool_size_max=2)
 
     assert service.get("/v1/notes").status == 200

@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import wait_until
+from harness import slack, wait_until
 
 Start = Callable[..., Any]
 Ask = Callable[..., Callable[[], Any]]
 
-# DESIGN: the answer comes at the deadline, at most 0.3 s later; the rest is for a busy machine.
-MARGIN = 0.6
+# The answer comes at the deadline, at most 0.3 s later. A busy machine takes longer.
+MARGIN = 0.3 + slack(0.3)
 
 
 def talk(service: Any) -> Any:
     """
     A connection to talk HTTP on, for a `with` statement.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=slack(10))
     return contextlib.closing(connection)
 
 
@@ -47,6 +47,7 @@ def metric(service: Any, name: str) -> float:
     raise AssertionError(name)
 
 
+@pytest.mark.alone
 @pytest.mark.promise("T1")
 @pytest.mark.parametrize("path", ["slow", "swallow", "thread", "answer-late", "raise-late"])
 def test_answer_at_the_deadline(start: Start, path: str) -> None:
@@ -82,11 +83,11 @@ def test_answer_at_the_deadline(start: Start, path: str) -> None:
 
 
 @pytest.mark.promise("T1")
-def test_stalled_body(start: Start) -> None:
+def test_stalled_body(share: Start) -> None:
     """
     A body that does not come is answered with 408 at the deadline.
     """
-    service = start(request_deadline_seconds=0.5)
+    service = share(request_deadline_seconds=0.5)
     head = b"POST /limits/body HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf"
 
     started = time.monotonic()
@@ -147,15 +148,15 @@ def test_abandoned_does_not_hold_the_end(start: Start) -> None:
     code = service.stop()
 
     assert code == 0
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < slack(10)
     assert not service.events("grace_exceeded")
 
 
-def test_cut_in_the_middle(start: Start) -> None:
+def test_cut_in_the_middle(share: Start) -> None:
     """
     An answer that has begun and does not end is cut at the deadline, so that it can't look whole.
     """
-    service = start(request_deadline_seconds=0.5)
+    service = share(request_deadline_seconds=0.5)
 
     with talk(service) as connection:
         connection.request("GET", "/limits/half")
@@ -224,11 +225,11 @@ def test_bug_keeps_the_connection(start: Start) -> None:
     assert 'app_errors_total{kind="bug"} 1.0' in metrics(service)
 
 
-def test_unavailable_is_expected(start: Start) -> None:
+def test_unavailable_is_expected(share: Start) -> None:
     """
     What a backing service does not answer is 503 or 504, told as such and not as a bug.
     """
-    service = start()
+    service = share()
 
     away = service.get("/limits/unavailable")
     late = service.get("/limits/unavailable?status=504")
@@ -260,11 +261,11 @@ def test_route_declares_its_deadline(start: Start) -> None:
 
 @pytest.mark.promise("T3")
 @pytest.mark.parametrize("chunked", [False, True])
-def test_route_declares_its_body_limit(start: Start, *, chunked: bool) -> None:
+def test_route_declares_its_body_limit(share: Start, *, chunked: bool) -> None:
     """
     A route's own limit of the body counts, a larger one and a smaller one.
     """
-    service = start(body_max_bytes=1000)
+    service = share(body_max_bytes=1000)
 
     def statuses(path: str, *sizes: int) -> list[int]:
         def body(size: int) -> bytes | Iterator[bytes]:
@@ -277,13 +278,15 @@ def test_route_declares_its_body_limit(start: Start, *, chunked: bool) -> None:
     assert statuses("/limits/small", 10, 11) == [200, 413]
 
 
-def test_declared_limits_are_shown(project: Path, uv: Callable[..., Any]) -> None:
+def test_declared_limits_are_shown(start: Start) -> None:
     """
     `config show` and the API document say what routes declare.
     """
-    shown = uv("run", "order-desk", "config", "show", cwd=project).stdout
-    document = json.loads(uv("run", "order-desk", "openapi", cwd=project).stdout)
+    commands = start("config", "show", ready=False), start("openapi", ready=False)
+    codes = [command.wait() for command in commands]
+    shown, document = commands[0].stdout.read_text(), json.loads(commands[1].stdout.read_text())
 
+    assert codes == [0, 0]
     assert "# GET /limits/patient: deadline_seconds=2\n" in shown
     assert "# POST /limits/large: body_max_bytes=5000\n" in shown
     assert document["paths"]["/limits/events"]["get"]["x-limits"] == {
@@ -359,14 +362,14 @@ def test_slow_download(start: Start) -> None:
     """
     service = start(request_deadline_seconds=0.4)
     size = 64 * 65536
-    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=slack(10)) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         connection.sendall(f"GET /limits/download?size={size} HTTP/1.0\r\n\r\n".encode())
         got, started = 0, time.monotonic()
         while part := connection.recv(16384):
             got += len(part)
             wait_until(lambda: time.monotonic() > started + got / size)  # noqa: B023  # at once
-    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=slack(10)) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         connection.sendall(f"GET /limits/download?size={64 * size} HTTP/1.0\r\n\r\n".encode())
         cut = service.wait_for("request", reason="deadline")
@@ -375,26 +378,22 @@ def test_slow_download(start: Start) -> None:
     assert cut["bytes_out"] < 64 * size
 
 
-@pytest.mark.alone
-def test_parts_are_sent_at_once(start: Start) -> None:
+def test_parts_are_sent_at_once(share: Start) -> None:
     """
     No part of an answer waits until the client has acknowledged the one before.
     """
-    service = start()
-    path = "/limits/parts"
+    service = share()
 
-    started = time.monotonic()
-    for _ in range(50):
-        service.get(path)
-    apart = time.monotonic() - started
-    started = time.monotonic()
+    took = []
     with talk(service) as connection:
         for _ in range(50):
-            connection.request("GET", path)
+            began = time.monotonic()
+            connection.request("GET", "/limits/parts")
             connection.getresponse().read()
-    kept = time.monotonic() - started
+            took.append(time.monotonic() - began)
 
-    assert kept < 2 * apart
+    # The kernel acknowledges after 40 ms, and at once only at the beginning of a connection.
+    assert min(took[25:]) < 0.03
 
 
 @pytest.mark.promise("M3")

@@ -133,25 +133,6 @@ def test_keys_are_bounded(start: Start) -> None:
     wait_until(lambda: 900 < len(service.events("events_suppressed", suppressed=1)) <= 1000)
 
 
-def test_out_of_files(start: Start) -> None:
-    """
-    What asyncio says hundreds of times when file descriptors run out is told once.
-    """
-    service = start(prefix=("prlimit", "--nofile=32:32"))
-    held = []
-    while not service.events("stray_error"):
-        held.append(service.connect())
-        assert len(held) < 200
-    for connection in held:
-        connection.close()
-    wait_until(service.is_ready)
-    service.stop()
-
-    assert len(service.events("stray_error", kind="loop")) == 1
-    (event,) = service.events("events_suppressed", of="stray_error")
-    assert event["suppressed"] > 10
-
-
 @pytest.mark.promise("L9")
 def test_stacks_are_never_suppressed(start: Start) -> None:
     """

@@ -88,7 +88,7 @@ def test_platform_may_not_be_first(start: Start) -> None:
     """
     service = start(ready=False, liveness_timeout_seconds=20)
 
-    assert service.process.wait(20) == 78
+    assert service.wait(seconds=20) == 78
     (event,) = service.events("configuration_invalid")
     assert event["problem"] == (
         "APP_WATCHDOG_SECONDS=15 + 5 must be less than APP_LIVENESS_TIMEOUT_SECONDS=20: the "
@@ -183,7 +183,7 @@ def test_preflight_names_what_fails(start: Start, backing: str) -> None:
     """
     service = start("preflight", ready=False, backing=backing)
 
-    assert service.process.wait(20) == 69
+    assert service.wait(seconds=20) == 69
     assert "fail  check backing: " in service.stdout.read_text()
 
 
@@ -193,7 +193,7 @@ def test_preflight_explains_what_can_not_be_opened(start: Start) -> None:
     """
     service = start("preflight", ready=False, app="broken")
 
-    assert service.process.wait(20) == 69
+    assert service.wait(seconds=20) == 69
     *_, last = service.stdout.read_text().splitlines()
     assert last == "fail  start: RuntimeError: it can't be opened"
     assert service.stderr.read_text() == ""

@@ -28,13 +28,19 @@ def _project(copy: Callable[..., Path]) -> Path:
     return Path(given) if given else copy(database="postgresql")
 
 
+@pytest.fixture(name="postgresql")
+def _postgresql(migrated_postgresql: PostgreSQL) -> PostgreSQL:
+    """
+    With the tables of the service.
+    """
+    return migrated_postgresql
+
+
 @pytest.fixture(name="serve")
 def _serve(start: Callable[..., Any], postgresql: PostgreSQL) -> Callable[..., Any]:
     """
     Start the service on a database with its tables.
     """
-    command = start("migrate", "up", ready=False, database_url=postgresql.url)
-    assert command.process.wait(60) == 0
     return lambda **settings: start(database_url=postgresql.url, **settings)
 
 

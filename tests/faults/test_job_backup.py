@@ -44,6 +44,14 @@ class Backups:
 BackupsOf = Callable[[int], Backups]
 
 
+@pytest.fixture(name="postgresql")
+def _postgresql(migrated_postgresql: PostgreSQL) -> PostgreSQL:
+    """
+    With the tables of the service.
+    """
+    return migrated_postgresql
+
+
 @pytest.fixture(name="backups_of")
 def _backups_of(
     start_in: Callable[..., Any], project: Path, postgresql: PostgreSQL, tmp_path: Path
@@ -60,7 +68,6 @@ def _backups_of(
         def run(*arguments: str) -> Any:
             return start_in(project, *arguments, ready=False, backup_dir=folder, **urls)
 
-        assert run("migrate", "up").process.wait(30) == 0
         postgresql.execute(
             "INSERT INTO notes (id, text, written_at) SELECT gen_random_uuid(), md5(n::text), now()"  # noqa: S608
             f" FROM generate_series(1, {notes}) n"
@@ -77,7 +84,7 @@ def test_killed_at_any_moment(postgresql: PostgreSQL, backups_of: BackupsOf) -> 
     """
     backups = backups_of(20_000)
     began = time.monotonic()
-    assert backups.run("job", "backup").process.wait(60) == 0
+    assert backups.run("job", "backup").wait(seconds=60) == 0
     usual, left = time.monotonic() - began, set[str]()
     for _ in range(KILLS):
         killed = backups.run("job", "backup").process
@@ -90,7 +97,7 @@ def test_killed_at_any_moment(postgresql: PostgreSQL, backups_of: BackupsOf) -> 
             _assert_whole(path)
 
     last = backups.run("job", "backup")
-    assert last.process.wait(60) == 0, last.lines()
+    assert last.wait(seconds=60) == 0, last.lines()
     # Some kills must have hit the middle, or this proves nothing.
     assert left == {".zip", ".partial", "app_backup_scratch"}
     assert {path.suffix for path in backups.folder.iterdir()} == {".zip"}
@@ -118,7 +125,7 @@ def test_steps_of_the_how_to(project: Path, postgresql: PostgreSQL, backups_of: 
     """
     backups = backups_of(100)
     made = backups.run("job", "backup")
-    assert made.process.wait(30) == 0
+    assert made.wait() == 0
     postgresql.execute("CREATE DATABASE new OWNER service")
     text = (ROOT / "docs" / "how-to" / "backup.md").read_text().partition("## Restore at 4 am")[2]
     steps = "\n".join(re.findall(r"^    (.*)$", text.partition("\n## ")[0], re.MULTILINE))
@@ -175,7 +182,7 @@ def test_disk_is_full(backups_of: BackupsOf) -> None:
     service = backups.run("job", "backup")
     resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (100_000, most))
 
-    assert service.process.wait(30) == 70
+    assert service.wait() == 70
     (line,) = service.lines()
     assert line["event"] == "run"
     assert "can't write" in line["cause"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import wait_until
+from harness import slack, wait_until
 
 Start = Callable[..., Any]
 Ask = Callable[..., Callable[[], Any]]
@@ -45,13 +45,14 @@ def test_request_in_flight_is_answered(start: Start, ask: Ask) -> None:
     wait_until(lambda: in_flight(service))
 
     service.send_signal(signal.SIGTERM)
-    code = service.process.wait(20)
+    code = service.wait(seconds=20)
 
     assert answer().status == 200
     assert code == 0
     assert not service.events("grace_exceeded")
 
 
+@pytest.mark.alone
 @pytest.mark.promise("L2")
 def test_unready_at_once(start: Start) -> None:
     """
@@ -63,12 +64,13 @@ def test_unready_at_once(start: Start) -> None:
     began = time.monotonic()
     wait_until(lambda: service.get("/readyz", admin=True).status == 503)
 
-    assert time.monotonic() - began < 0.1 + 0.3
+    assert time.monotonic() - began < 0.1 + slack(0.3)
     while time.monotonic() < began + 1.5:
         assert service.get("/livez", admin=True).status == 200
         assert service.get("/faults/ok").status == 200
 
 
+@pytest.mark.alone
 @pytest.mark.promise("L4")
 @pytest.mark.parametrize("how", ["swallow", "thread", "block"])
 def test_grace_is_a_bound(start: Start, ask: Ask, how: str) -> None:
@@ -83,7 +85,7 @@ def test_grace_is_a_bound(start: Start, ask: Ask, how: str) -> None:
     code = service.stop()
 
     assert code == 0
-    assert time.monotonic() - began < 0.5 + 1 + 1 + 1
+    assert time.monotonic() - began < 0.5 + 1 + 1 + slack(1)
     assert service.events("grace_exceeded")
 
 
@@ -100,7 +102,7 @@ def test_second_signal_with_a_stuck_loop(start: Start, ask: Ask) -> None:
     service.wait_for("stopping")
     service.send_signal(signal.SIGTERM)
 
-    assert service.process.wait(5) == 128 + signal.SIGTERM
+    assert service.wait(seconds=5) == 128 + signal.SIGTERM
 
 
 @pytest.mark.promise("L4")
@@ -121,8 +123,8 @@ def test_log_that_nobody_reads(start: Start) -> None:
     began = time.monotonic()
     service.send_signal(signal.SIGTERM)
 
-    assert service.process.wait(20) == 0
-    assert time.monotonic() - began < 0 + 1 + 1 + 1 + 2
+    assert service.wait(seconds=20) == 0
+    assert time.monotonic() - began < 0 + 1 + 1 + 1 + slack(2)
 
 
 @pytest.mark.promise("L4")
@@ -134,7 +136,7 @@ def test_crash_that_hangs(start: Start) -> None:
     service = start(watchdog_seconds=60, liveness_timeout_seconds=90)
     service.get("/faults/trip/endless", method="POST")
 
-    assert service.process.wait(20) == 70
+    assert service.wait(seconds=20) == 70
 
 
 @pytest.mark.promise("L9")
@@ -204,6 +206,7 @@ def test_signals_while_it_starts(start: Start) -> None:
     wait_until(service.is_ready)
 
 
+@pytest.mark.alone
 @pytest.mark.promise("L6")
 @pytest.mark.parametrize(
     ("what", "cause"),
@@ -221,7 +224,7 @@ def test_crashes_loudly(start: Start, what: str, cause: str) -> None:
     service = start()
 
     service.get(f"/faults/trip/{what}", method="POST")
-    code = service.process.wait(1 + 2)
+    code = service.wait(seconds=1 + 2)
 
     assert code == 70
     (event,) = service.events("crash")
@@ -238,9 +241,9 @@ def test_crashes_at_the_start(start: Start) -> None:
     service = start(ready=False, app="broken")
     began = time.monotonic()
 
-    assert service.process.wait(20) == 70
+    assert service.wait(seconds=20) == 70
     assert [event["cause"] for event in service.events("crash")] == ["task main"]
-    assert time.monotonic() - began < 1 + 5
+    assert time.monotonic() - began < 1 + slack(5)
 
 
 @pytest.mark.promise("L6")
@@ -275,7 +278,8 @@ def test_strays_are_counted(start: Start, what: str) -> None:
 @pytest.mark.promise("L6")
 def test_out_of_files_is_not_fatal(start: Start) -> None:
     """
-    A stranger who uses up all file descriptors does not end the process.
+    A stranger who uses up all file descriptors does not end the process. What asyncio says of it
+    hundreds of times is told once.
     """
     service = start(prefix=("prlimit", "--nofile=32:32"))
     held = []
@@ -288,6 +292,9 @@ def test_out_of_files_is_not_fatal(start: Start) -> None:
     wait_until(service.is_ready)
     assert service.get("/faults/ok").status == 200
     assert service.stop() == 0
+    assert len(service.events("stray_error", kind="loop")) == 1
+    (told,) = service.events("events_suppressed", of="stray_error")
+    assert told["suppressed"] > 10
 
 
 @pytest.mark.promise("L6")
@@ -309,7 +316,7 @@ def test_stuck_loop_dies(start: Start, ask: Ask) -> None:
     service = start(watchdog_seconds=1, request_deadline_seconds=0.5)
 
     ask(service, "/faults/block?seconds=60")
-    code = service.process.wait(20)
+    code = service.wait(seconds=20)
 
     assert code == 70
     (event,) = service.events("loop_stuck")
@@ -324,7 +331,7 @@ def test_held_gil_dies(start: Start, ask: Ask) -> None:
     service = start(watchdog_seconds=1, request_deadline_seconds=0.5)
 
     ask(service, "/faults/hold-gil")
-    code = service.process.wait(30)
+    code = service.wait()
 
     assert code == -signal.SIGPROF
     assert "hold_gil" in service.stderr.read_text()
@@ -372,7 +379,7 @@ def test_as_pid_1(start: Start, *, ready: bool) -> None:
 
     os.kill(child, signal.SIGTERM)
 
-    assert service.process.wait(20) == 0
+    assert service.wait(seconds=20) == 0
 
 
 @pytest.mark.promise("C9")
@@ -382,7 +389,7 @@ def test_address_of_another_machine(start: Start) -> None:
     """
     service = start(ready=False, host="192.0.2.1", log_level="error")
 
-    assert service.process.wait(20) == 78
+    assert service.wait(seconds=20) == 78
     (event,) = service.events("port_not_bindable")
     assert "APP_HOST" in event["action"]
     assert "exception" not in event
@@ -397,7 +404,7 @@ def test_port_is_taken_while_the_other_still_starts(start: Start) -> None:
     wait_until(first.is_listening)
     second = start(ready=False, port=first.port)
 
-    assert second.process.wait(20) == 69
+    assert second.wait(seconds=20) == 69
     assert len(second.events("port_in_use")) == 1
     first.wait_until_ready()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import wait_until
+from harness import slack, wait_until
 from readers import stalled
 
 Start = Callable[..., Any]
@@ -36,7 +36,7 @@ class Clients:
         wait_until(lambda: len(self.answered) > 1000)
 
     def _ask(self, number: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._service.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self._service.port, timeout=slack(10))
         count = 0
         while True:
             name = f"client-{number}-{count}"
@@ -104,7 +104,7 @@ def test_no_line_is_lost(start: Start, end: str, code: int, event: str) -> None:
     if end == "second signal":
         service.wait_for("stopping")
         service.send_signal(signal.SIGTERM)
-    ended = service.process.wait(20)
+    ended = service.wait(seconds=20)
 
     # A thread that ends the process does not wait for the loop, which may have sent one answer
     # and not yet come to its line.
@@ -260,7 +260,7 @@ def test_stalled_from_start_to_stop(start: Start, kind: str) -> None:
     began = time.monotonic()
     assert service.stop() == 0
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < slack(5)
 
 
 @pytest.mark.promise("M8")
@@ -295,7 +295,7 @@ def test_stalled_reader_holds_no_end(start: Start, path: str, code: int) -> None
     with suppress(OSError, http.client.HTTPException):
         service.get(path, method="POST" if "trip" in path else "GET", timeout=1)
 
-    assert service.process.wait(60) == code
+    assert service.wait(seconds=60) == code
 
 
 @pytest.mark.promise("M8")
@@ -305,7 +305,7 @@ def test_stalled_reader_holds_no_configuration_error(start: Start) -> None:
     """
     service = start(ready=False, prefix=stalled(full=True), port="x", admin_port="y")
 
-    assert service.process.wait(20) == 78
+    assert service.wait(seconds=20) == 78
 
 
 @pytest.mark.promise("M8")

@@ -60,9 +60,9 @@ def test_no_secret_leaves(start: Start, canary: str) -> None:
     said = [service.get(path).body for path in ("/faults/speak", "/faults/raise", "/faults/ok")]
     said.append(service.get("/metrics", admin=True).body)
     service.get("/faults/trip/task", method="POST")
-    assert service.process.wait(10) == 70
+    assert service.wait(seconds=10) == 70
     shown = start("config", "show", ready=False, **settings)
-    shown.process.wait(30)
+    shown.wait()
     files = [service.stdout, service.stderr, shown.stdout, shown.stderr]
     everything = b"".join([*said, *(path.read_bytes() for path in files)])
 
@@ -93,7 +93,7 @@ def test_no_secret_in_configuration_errors(start: Start) -> None:
     """
     service = start(ready=False, key="\udcff", token="", port="postgresql://me:canary-4711@db/x")
 
-    assert service.process.wait(20) == 78
+    assert service.wait(seconds=20) == 78
     assert "canary" not in service.stdout.read_text() + service.stderr.read_text()
     assert {line["variable"] for line in service.lines()} >= {"APP_TOKEN", "APP_PORT"}
 
@@ -131,12 +131,12 @@ def test_request_id_is_in_every_line(start: Start) -> None:
     ],
 )
 def test_errors_are_problems(
-    start: Start, method: str, path: str, body: bytes | None, status: int
+    share: Start, method: str, path: str, body: bytes | None, status: int
 ) -> None:
     """
     An error is problem details with the request's id, and no word of the input.
     """
-    service = start(token="canary")  # noqa: S106  # the bait
+    service = share(token="canary")  # noqa: S106  # the bait
     headers = {"content-type": "application/json"}
 
     answer = service.get(path, method=method, body=body, headers=headers)
@@ -159,11 +159,11 @@ VALID = {"when": "2026-01-01T00:00:00Z", "who": "0" * 32, "colour": "red", "size
         ("animal", {"kind": "cat", "born": "2026-01-01T00:00:00Z"}),
     ],
 )
-def test_valid_json_is_accepted(start: Start, path: str, body: dict[str, Any]) -> None:
+def test_valid_json_is_accepted(share: Start, path: str, body: dict[str, Any]) -> None:
     """
     Strict models take what JSON can say of times, ids and enumerations, in every way to ask.
     """
-    service = start()
+    service = share()
 
     answer = service.post_json(f"/faults/{path}", body)
     refused = service.post_json(f"/faults/{path}", body | {"canary": "x"})
@@ -173,11 +173,11 @@ def test_valid_json_is_accepted(start: Start, path: str, body: dict[str, Any]) -
     assert b"canary" not in refused.body
 
 
-def test_what_is_no_json(start: Start) -> None:
+def test_what_is_no_json(share: Start) -> None:
     """
     A body of text is FastAPI's own business.
     """
-    service = start()
+    service = share()
     plain = {"content-type": "text/plain"}
 
     text = service.get("/faults/text", method="POST", body=b"plain", headers=plain)
@@ -226,13 +226,13 @@ def test_secret_from_a_file(start: Start, tmp_path: Path) -> None:
     service = start(secrets_dir=tmp_path)
     service.get("/faults/speak")
     shown = start("config", "show", ready=False, secrets_dir=tmp_path)
-    shown.process.wait(20)
+    shown.wait(seconds=20)
     (tmp_path / "APP_KEY").write_bytes(b"\xff\xfe\x00")
     refused = start(ready=False, secrets_dir=tmp_path)
 
     assert f"APP_TOKEN=**********  # file in {tmp_path}" in shown.stdout.read_text()
     assert "canary" not in service.stdout.read_text()
-    assert refused.process.wait(20) == 78
+    assert refused.wait(seconds=20) == 78
     assert [line["variable"] for line in refused.lines()] == ["APP_SECRETS_DIR"]
 
 

@@ -58,7 +58,7 @@ def _migrate(start: Callable[..., Any], postgresql: PostgreSQL) -> Migrate:
         settings = {"database_url": postgresql.url, **settings}
         command = start("migrate", *arguments, ready=False, **settings)
         if wait:
-            command.process.wait(60)
+            command.wait(seconds=60)
         return command
 
     return migrate
@@ -259,7 +259,7 @@ def test_rows_that_come_later_stay(migrate: Migrate, postgresql: PostgreSQL) -> 
 
         commit()
 
-        assert command.process.wait(30) == 75
+        assert command.wait() == 75
     assert len(postgresql.fetch("SELECT 1 FROM notes")) == 4
 
 
@@ -340,7 +340,7 @@ def test_busy_table(migrate: Migrate, add: Add, postgresql: PostgreSQL) -> None:
 
         commit()
 
-        assert command.process.wait(30) == 0
+        assert command.wait() == 0
     assert postgresql.fetch("SELECT author FROM notes") == []
 
 
@@ -354,7 +354,7 @@ def test_one_at_a_time(migrate: Migrate, add: Add) -> None:
 
     second = migrate("up", wait=False, migration_lock_seconds=0.1)
 
-    assert second.process.wait(30) == 75
+    assert second.wait() == 75
     assert [line["level"] for line in second.events("migration_waits")] == ["warning"] * 4 + [
         "error"
     ]
@@ -391,7 +391,7 @@ def test_stopped(
 
     command.send_signal(number)
 
-    assert command.process.wait(10) == (75 if number == signal.SIGTERM else -number)
+    assert command.wait(seconds=10) == (75 if number == signal.SIGTERM else -number)
     wait_until(lambda: not postgresql.fetch(sleeping), seconds=2)
     assert "slow" not in tables(postgresql)
     step.unlink()

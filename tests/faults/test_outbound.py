@@ -277,13 +277,13 @@ def test_swallowed_cancellation(start: Start, peer: Callable[..., Peer]) -> None
 
 
 @pytest.mark.promise("T4")
-def test_deadline_counts(start: Start, peer: Callable[..., Peer]) -> None:
+def test_deadline_counts(share: Start, peer: Callable[..., Peer]) -> None:
     """
     A call ends with the deadline of its request, the other side is told how long it may take, and
     with too little time left it is not asked at all.
     """
     server = peer(hang)
-    service = start()
+    service = share()
 
     (end,) = call(service, server, deadline_seconds=0.3)
     (late,) = call(service, server, deadline_seconds=0.01)
@@ -296,12 +296,12 @@ def test_deadline_counts(start: Start, peer: Callable[..., Peer]) -> None:
     assert metric(service, "app_outbound_requests_total", outcome="late") == 1
 
 
-def test_identity_is_passed_on(start: Start, peer: Callable[..., Peer]) -> None:
+def test_identity_is_passed_on(share: Start, peer: Callable[..., Peer]) -> None:
     """
     The other side gets the request's id and its trace; nothing of one request is left in the next.
     """
     server = peer(saying("200 OK"))
-    service = start()
+    service = share()
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     given = {"x-request-id": "a-request-id", "traceparent": trace}
 
@@ -335,7 +335,7 @@ def test_nothing_is_added(
 
 
 @pytest.mark.promise("T6")
-def test_only_what_may_help_is_repeated(start: Start, peer: Callable[..., Peer]) -> None:
+def test_only_what_may_help_is_repeated(share: Start, peer: Callable[..., Peer]) -> None:
     """
     Only idempotent calls and transient failures are repeated, as often as allowed.
     """
@@ -353,7 +353,7 @@ def test_only_what_may_help_is_repeated(start: Start, peer: Callable[..., Peer])
         ("500 Internal Server Error", {}, 1),
         ("404 Not Found", {}, 1),
     ]
-    service = start()
+    service = share()
 
     seen = []
     for number, (status, query, _) in enumerate(expected):
@@ -383,7 +383,7 @@ def test_retry_budget(start: Start, peer: Callable[..., Peer]) -> None:
 
 
 @pytest.mark.promise("T6")
-def test_retry_after(start: Start, peer: Callable[..., Peer]) -> None:
+def test_retry_after(share: Start, peer: Callable[..., Peer]) -> None:
     """
     `Retry-After` is honoured as seconds and as a date; what is too late is not waited for.
     """
@@ -400,7 +400,7 @@ def test_retry_after(start: Start, peer: Callable[..., Peer]) -> None:
 
         return answering(answer)
 
-    service = start()
+    service = share()
     soon = {"1": lambda: "1", "date": lambda: date(2), "past": lambda: date(-9), "no": lambda: "?"}
     late = {"60": lambda: "60", "tomorrow": lambda: date(86400)}
     peers = {name: peer(come_back(after)) for name, after in {**soon, **late}.items()}
@@ -443,7 +443,7 @@ def test_full_jitter(start: Start, peer: Callable[..., Peer]) -> None:
 
 
 @pytest.mark.promise("T6")
-def test_stale_connection(start: Start, peer: Callable[..., Peer]) -> None:
+def test_stale_connection(share: Start, peer: Callable[..., Peer]) -> None:
     """
     A kept connection that the other side closes as the next request arrives: what is idempotent is
     sent again on another one, what is not is never sent twice.
@@ -455,7 +455,7 @@ def test_stale_connection(start: Start, peer: Callable[..., Peer]) -> None:
         server.read(connection, number)
 
     server, other = peer(once), peer(once)
-    service = start()
+    service = share()
 
     ends = [call(service, server)[0].get("status") for _ in range(3)]
     posted = [call(service, other, "other", method="POST")[0] for _ in range(2)]

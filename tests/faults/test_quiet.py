@@ -61,7 +61,7 @@ def test_healthy_web(start_in: Start, project: Path, plain: Path, postgresql: Po
     """
     settings = {"database_url": postgresql.url, "check_interval_seconds": 0.2}
     migrated = start_in(project, "migrate", "up", ready=False, database_url=postgresql.url)
-    assert migrated.process.wait(30) == 0
+    assert migrated.wait() == 0
     services = [start_in(project, "web", **settings), start_in(plain, "web")]
     for service in services:
         live(service, "POST", "/v1/notes", {"text": "Five weeks."})
@@ -80,7 +80,7 @@ def test_healthy_worker(start_in: Start, project: Path, postgresql: PostgreSQL) 
     A worker that handles a message and is stopped; it claims no port that it does not serve.
     """
     settings = {"database_url": postgresql.url, "check_interval_seconds": 0.2}
-    assert start_in(project, "migrate", "up", ready=False, **settings).process.wait(30) == 0
+    assert start_in(project, "migrate", "up", ready=False, **settings).wait() == 0
     postgresql.execute(NOTES)
     postgresql.execute(MESSAGES)
     worker = start_in(project, "worker", **settings)
@@ -105,12 +105,12 @@ def test_healthy_job(
     backups.mkdir()
     metrics.mkdir()
     settings = {"database_url": postgresql.url, "backup_scratch_url": postgresql.superuser_url}
-    assert start_in(project, "migrate", "up", ready=False, **settings).process.wait(30) == 0
+    assert start_in(project, "migrate", "up", ready=False, **settings).wait() == 0
     folders = {"backup_dir": backups, "job_metrics_dir": metrics, "job_lock_dir": tmp_path}
 
     backup = start_in(project, "job", "backup", ready=False, **settings, **folders)
-    assert backup.process.wait(60) == 0
+    assert backup.wait(seconds=60) == 0
     sweep = start_in(plain, "job", "sweep", ready=False, **folders)
-    assert sweep.process.wait(30) == 0
+    assert sweep.wait() == 0
 
     assert loud(backup) == loud(sweep) == []

@@ -34,7 +34,7 @@ def problems(service: Any) -> list[str]:
     """
     What a process reports of its configuration before it exits with 78.
     """
-    assert service.process.wait(20) == 78
+    assert service.wait(seconds=20) == 78
     return [event["problem"] for event in service.events("configuration_invalid")]
 
 
@@ -85,7 +85,7 @@ def test_preflight_opens_dependencies(begin: Begin) -> None:
     """
     service = begin("preflight", announce_url="http://127.0.0.1:9/", out_total_seconds=12)
 
-    assert service.process.wait(20) == 78
+    assert service.wait(seconds=20) == 78
     said = service.stdout.read_text()
     assert "fail  APP_OUT_TOTAL_SECONDS APP_OUT_TOTAL_SECONDS=12 must be less than" in said
     assert "; try APP_REQUEST_DEADLINE_SECONDS=13\n" in said
@@ -118,7 +118,7 @@ def test_rules_of_requests_in_a_job(begin: Begin) -> None:
     told = problems(begin("job", "succeed", job_interval_seconds=60))
 
     # The database is away: it went as far as that.
-    assert line.process.wait(20) == 69
+    assert line.wait(seconds=20) == 69
     assert [problem.partition("; try ")[2] for problem in told] == [
         "APP_JOB_MAX_RUNTIME_SECONDS=30"
     ]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from books import NOT_RUN, Person
-from faulty_postgresql import PostgreSQL
+from faulty_postgresql import PostgreSQL, Tables
 from harness import wait_until
 from runs import ended
 
@@ -38,11 +38,11 @@ def _answers() -> dict[str, Any]:
 
 
 @pytest.fixture(name="database", scope="module")
-def _database() -> Iterator[PostgreSQL]:
+def _database(tables: Tables) -> Iterator[PostgreSQL]:
     """
     A server for all tests of this module, which leave it as it was.
     """
-    with PostgreSQL() as server:
+    with PostgreSQL(prepare=tables) as server:
         yield server
 
 
@@ -51,8 +51,6 @@ def _serve(start: Start, project: Path, database: PostgreSQL) -> Callable[..., P
     """
     Start a process type with a migrated database, and call somebody.
     """
-    migrated = start("migrate", "up", ready=False, database_url=database.url)
-    assert migrated.process.wait(30) == 0, migrated.stdout.read_text()
 
     def serve(*arguments: str, **settings: Any) -> Person:
         service = start(*arguments, **{"database_url": database.url, **QUICK, **settings})
@@ -245,7 +243,7 @@ def test_crash(serve: Callable[..., Person]) -> None:
     """
     person = serve()
     person.service.get("/faults/trip/task", method="POST")
-    assert person.service.process.wait(30) == 70
+    assert person.service.wait() == 70
 
     (told,) = person.look("process.md", "CrashLoop")
 
@@ -261,7 +259,7 @@ def test_loop_is_stuck(serve: Callable[..., Person], ask: Ask) -> None:
     """
     person = serve(watchdog_seconds=1.5, request_deadline_seconds=1)
     ask(person.service, "/faults/block?seconds=60")
-    assert person.service.process.wait(30) == 70
+    assert person.service.wait() == 70
 
     (told,) = person.look("process.md", "loop_stuck")
 
@@ -291,7 +289,7 @@ def test_wrong_settings(serve: Callable[..., Person]) -> None:
     person = serve(nothing_reads_this="1")
     wrong = serve(port="many", ready=False)
     taken = serve(admin_port=person.service.admin_port, ready=False)
-    assert (wrong.service.process.wait(30), taken.service.process.wait(30)) == (78, 69)
+    assert (wrong.service.wait(), taken.service.wait()) == (78, 69)
 
     (invalid,) = wrong.look("process.md", "exit-78")
     (port,) = taken.look("process.md", "exit-69")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from harness import slack
 
 Start = Callable[..., Any]
 Run = Callable[..., tuple[int, str, str]]
@@ -40,7 +41,7 @@ def _run(project: Path) -> Run:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=slack(60),
         )
         return ended.returncode, ended.stdout, ended.stderr
 

@@ -33,7 +33,7 @@ def test_address_without_module(start: Start, name: str, value: str, told: str) 
     """
     service = start(ready=False, **{name: value})
 
-    assert service.process.wait(20) == 78
+    assert service.wait(seconds=20) == 78
     (line,) = service.lines()
     assert line["variable"] == f"APP_{name.upper()}"
     assert f"--data '{told}'" in line["problem"]

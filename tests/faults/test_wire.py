@@ -14,19 +14,12 @@ Start = Callable[..., Any]
 JSON = {"content-type": "application/json"}
 
 
-@pytest.fixture(name="service", scope="module")
-def _service(project: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture(name="service")
+def _service(share: Start) -> Any:
     """
     One service for all requests of this module: none of them may harm it.
     """
-    from harness import system  # noqa: PLC0415
-
-    folder = tmp_path_factory.mktemp("wire")
-    service = system.Service([str(project / ".venv" / "bin" / "order-desk"), "web"], {}, folder)
-    service.wait_until_ready()
-    yield service
-    service.process.kill()
-    service.process.wait()
+    return share()
 
 
 def _refused(answer: Any, *statuses: int) -> None:

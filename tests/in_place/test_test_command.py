@@ -16,7 +16,7 @@ COMMANDS = {
     "flock": RECORDER + 'shift 3\nexec "$@"\n',
     "uv": RECORDER + 'case "$*" in *"$RED"*) exit 1 ;; esac\n',
 }
-FAULTS = "tests/faults tests/mutations"
+FAULTS = "tests/render tests/faults"
 
 
 def run(
@@ -67,7 +67,7 @@ def test_it_installs_what_is_missing(tmp_path: Path) -> None:
     tests = [call for call in calls if call.startswith("uv run pytest")]
     assert tests[0].endswith("tests/in_place")
     assert tests[1].endswith(FAULTS)
-    assert tests[2] == "uv run pytest -m alone tests/faults"
+    assert tests[2:] == ["uv run pytest tests/mutations", "uv run pytest -m alone tests/faults"]
 
 
 def test_it_names_what_it_may_not_install(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_fast_needs_no_package(tmp_path: Path) -> None:
     assert calls == ["uv sync --quiet", "uv run pytest -n 3 tests/in_place"]
 
 
-@pytest.mark.parametrize("red", ["in_place", FAULTS, "-m alone"])
+@pytest.mark.parametrize("red", ["in_place", FAULTS, "mutations", "-m alone"])
 def test_red_is_red(tmp_path: Path, red: str) -> None:
     """
     Whichever tests fail, the command does; only the fast ones keep the others from running.

@@ -17,7 +17,7 @@ def test_stops_with_zero(start: Any, number: signal.Signals) -> None:
 
     service.send_signal(number)
 
-    assert service.process.wait(20) == 0
+    assert service.wait(seconds=20) == 0
     assert [event["event"] for event in service.lines()][-1] == "stopped"
 
 
@@ -28,7 +28,7 @@ def test_admin_port_in_use(start: Any, service: Any) -> None:
     """
     second = start(ready=False, admin_port=service.admin_port)
 
-    assert second.process.wait(20) == 69
+    assert second.wait(seconds=20) == 69
     (event,) = second.events("port_in_use")
     assert "APP_ADMIN_PORT" in event["action"]
     assert "exception" not in event

@@ -28,7 +28,7 @@ def test_drain(start: Any, smoke: tuple[str, str, int]) -> None:
     answers = [service.get(path, method=method)]
     while time.monotonic() < began + 0.8:
         answers.append(service.get(path, method=method))
-    code = service.process.wait(20)
+    code = service.wait(seconds=20)
 
     assert {(status, "close")} == {(one.status, one.headers["connection"]) for one in answers}
     assert code == 0
@@ -67,7 +67,7 @@ def test_second_signal_ends_at_once(start: Any) -> None:
     service.wait_for("stopping")
     service.send_signal(signal.SIGTERM)
 
-    assert service.process.wait(5) == 128 + signal.SIGTERM
+    assert service.wait(seconds=5) == 128 + signal.SIGTERM
 
 
 @pytest.mark.promise("L9")
@@ -91,7 +91,7 @@ def test_port_in_use(start: Any, service: Any) -> None:
     """
     second = start(ready=False, port=service.port)
 
-    assert second.process.wait(20) == 69
+    assert second.wait(seconds=20) == 69
     (event,) = second.events("port_in_use")
     assert "APP_PORT" in event["action"]
     assert "exception" not in event

@@ -16,7 +16,7 @@ def test_worker_stops_with_zero(worker: Any, number: signal.Signals) -> None:
     """
     worker.send_signal(number)
 
-    assert worker.process.wait(10) == 0
+    assert worker.wait(seconds=10) == 0
     assert [event["event"] for event in worker.lines()][-1] == "stopped"
 
 
