@@ -65,14 +65,20 @@ def affected(changed: set[Path], *, before: str = "") -> list[str]:
     return [
         name
         for name, mutation in MUTATIONS.items()
-        if old.get(name) != mutation or not paths.isdisjoint(_concerning(mutation))
+        if old.get(name) != mutation
+        or not paths.isdisjoint(_concerning(file_of(mutation), proof_of(mutation)[0]))
     ]
 
 
-def _concerning(mutation: dict[str, Any]) -> set[Path]:
-    file, (test, _) = file_of(mutation), proof_of(mutation)
-    importers = {path for path in PACKAGE.rglob("*.py") if file in _imported(path)}
-    return {file, *importers, *_used(test), *_overlay_of(test), *SHARED}
+@cache
+def _concerning(file: Path, test: Path) -> frozenset[Path]:
+    importers = {path for path in _modules() if file in _imported(path)}
+    return frozenset({file, *importers, *_used(test), *_overlay_of(test), *SHARED})
+
+
+@cache
+def _modules() -> list[Path]:
+    return [path.resolve() for path in PACKAGE.rglob("*.py")]
 
 
 @cache
