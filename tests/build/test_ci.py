@@ -253,6 +253,65 @@ def test_lock_file_must_be_current(copy: Copy) -> None:
     assert "files already formatted" not in ended.stdout
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "cause"),
+    [
+        ("UV_NO_CONFIG", "1", "removal of global exclude newer"),
+        ("UV_EXCLUDE_NEWER", "2020-01-01T00:00:00Z", "removal of exclude newer span"),
+        ("UV_PRERELEASE", "allow", "change in pre-release mode"),
+        ("UV_RESOLUTION", "lowest", "change in resolution mode"),
+        ("UV_DEFAULT_INDEX", "http://127.0.0.1:1/simple", "http://127.0.0.1:1/simple"),
+    ],
+)
+def test_variables_of_uv(
+    project: Path, tmp_path: Path, variable: str, value: str, cause: str
+) -> None:
+    """
+    A variable that makes uv ask for something else than pyproject.toml is named, with the cause in
+    uv's words; nothing advises to lock anew.
+    """
+    cache = {"UV_CACHE_DIR": str(tmp_path)} if variable == "UV_DEFAULT_INDEX" else {}
+
+    ended = run(".ci/run", "check", cwd=project, **{variable: value}, **cache)
+
+    assert ended.returncode == 1
+    assert cause in ended.stdout
+    assert f"run `unset {variable}`" in ended.stdout
+    assert "uv lock`" not in ended.stdout
+
+
+def test_lock_file_of_variables(copy: Copy) -> None:
+    """
+    A lock file that was made with such a variable stops the check where it is still set, before it
+    fails elsewhere.
+    """
+    project = copy()
+    commit(project)
+    environment = {"UV_PRERELEASE": "allow"}
+    assert run("uv", "lock", cwd=project, **environment).returncode == 0
+
+    ended = run(".ci/run", "check", cwd=project, **environment)
+
+    assert ended.returncode == 1
+    assert "change in pre-release mode" in ended.stdout
+    assert "Run `env -u UV_PRERELEASE uv lock`, and commit it" in ended.stdout
+
+
+def test_all_findings(copy: Copy) -> None:
+    """
+    One run reports the findings of the formatter, the linter, the types and the team's own steps.
+    """
+    project = copy()
+    (project / "src" / "order_desk" / "found.py").write_text("import os\n\n\nx: int = ''\n")
+    (project / ".ci" / "steps").write_text("#!/bin/sh\necho the steps ran\nexit 3\n")
+
+    ended = run(".ci/run", "check", cwd=project)
+
+    assert ended.returncode == 1
+    for told in ("would be reformatted", "F401", "[assignment]", "the steps ran"):
+        assert told in ended.stdout
+
+
 def test_audit_asks_the_database(project: Path) -> None:
     """
     The audit asks about what uv.lock names; a database that can't be asked is no all-clear.
