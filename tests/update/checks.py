@@ -29,7 +29,8 @@ def prepare(folder: Path) -> dict[str, str]:
     command = folder / "uv"
     command.write_text(UV.format(tools=Path(sys.executable).parent))
     command.chmod(0o755)
-    return clean(dict(os.environ)) | {
+    environment: dict[str, str] = clean(dict(os.environ))
+    return environment | {
         "PATH": f"{folder}:{os.environ['PATH']}",
         "MYPY_CACHE_DIR": str(folder / "mypy"),
         "RUFF_CACHE_DIR": str(folder / "ruff"),
