@@ -131,11 +131,13 @@ class Report:
     def __init__(self, *, is_dry: bool) -> None:
         self.done = "would rename" if is_dry else "renamed"
         self.renamed = self.left = 0
+        self.longer: dict[str, None] = {}
 
     def hits(self, path: str, text: str, hits: list[Hit]) -> None:
         for hit in hits:
             place = f"{shown(path)}:{text.count(chr(10), 0, hit.start) + 1}"
             if hit.new:
+                self.longer[shown(path)] = None
                 self.rename(place, f"{hit.word} -> {hit.new}")
             else:
                 self.look_at(place, f"{hit.word}: {hit.why}")
@@ -246,10 +248,14 @@ def main() -> int:
     whole = Run(project, Renamer(table[told.version]), is_dry=told.dry_run)
     whole.all_files()
     report = whole.report
-    if report.renamed:
-        print("Run the formatter: lines have another length now")
+    if code := [path for path in report.longer if path.endswith(".py")]:
+        print(f"Run `uv run ruff format`: lines have another length in {', '.join(code)}")
     if told.dry_run or report.renamed or report.left:
-        print(f"{report.done} {report.renamed} names of {told.version}; {report.left} to look at")
+        where = project.folder.name
+        print(
+            f"{where}: {report.done} {report.renamed} uses of settings of {told.version}, ", end=""
+        )
+        print(f"{report.left} left to look at")
     if told.dry_run:
         return 2 if report.renamed or report.left else 0
     return 1 if whole.failed else 0

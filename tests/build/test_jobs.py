@@ -13,6 +13,13 @@ import pytest
 import yaml
 from pages import blocks, paste
 
+pytestmark = pytest.mark.covers(
+    "docs/how-to/jobs.md",
+    "template/deploy/*",
+    "template/ops/alerts/*",
+    "template/tests/system/*",
+)
+
 KUBERNETES = "deploy/kubernetes/base/job.yaml"
 UNIT, TIMER = (f"deploy/systemd/order-desk-job@.{kind}" for kind in ("service", "timer"))
 NOMAD = "deploy/nomad/order-desk-job.nomad.hcl"

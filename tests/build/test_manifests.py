@@ -15,6 +15,12 @@ from xml.etree import ElementTree as ET
 import pytest
 from harness import clean
 
+pytestmark = pytest.mark.covers(
+    "template/compose.yaml.jinja",
+    "template/deploy/*",
+    "template/tests/system/*",
+)
+
 Copy = Callable[..., Path]
 TESTS = "tests/system/test_kubernetes.py"
 UNSEEN = """

@@ -15,6 +15,11 @@ from pages import World, blocks, commit, conflicts, paste
 from releases import git
 from selection import others_nightly
 
+pytestmark = pytest.mark.covers(
+    "docs/how-to/monorepo.md",
+    "template/.ci/*",
+)
+
 PAGE = "monorepo"
 AFTER = "100.0.0"
 GITHUB, GITLAB = ".github/workflows/services.yml", ".gitlab-ci.yml"
@@ -131,7 +136,8 @@ def steps(name: str) -> list[str]:
 @pytest.mark.parametrize(
     ("pipeline", "service"),
     others_nightly(
-        [("github", "billing"), ("gitlab", "orders"), ("github", "orders"), ("gitlab", "billing")]
+        [("github", "billing"), ("gitlab", "orders"), ("github", "orders"), ("gitlab", "billing")],
+        arguments=2,
     ),
 )
 def test_pipelines_run(services: Path, pipeline: str, service: str) -> None:

@@ -27,6 +27,10 @@ from ops.tools.checks import CHECKS
 from ops.tools.finding import Finding, Result
 from ops.tools.project import Project
 
+pytestmark = pytest.mark.covers(
+    "template/ops/*",
+)
+
 Copy = Callable[..., Path]
 Edit = Callable[["World"], None]
 

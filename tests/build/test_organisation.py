@@ -29,7 +29,7 @@ COPY, UPDATE = "uvx --from copier copier copy --quiet --defaults", "uvx --from x
 AFTER = "100.0.0"
 NAMES = {"1.2.0": NEXT, "1.3.0": AFTER}
 # Each costs some seconds.
-covers = pytest.mark.covers("docs/how-to/organisation.md", "questions/*")
+covers = pytest.mark.covers("docs/how-to/organisation.md", "questions/*", "copier.yml")
 TOKEN = "canary-of-the-token"  # noqa: S105  # made up
 
 

@@ -11,6 +11,11 @@ from typing import NamedTuple
 import pytest
 from harness import ROOT, system
 
+pytestmark = pytest.mark.covers(
+    "template/deploy/*",
+    "template/tests/system/*",
+)
+
 DOCKERFILE, COMPOSE = "Dockerfile", "compose.yaml"
 UNIT = "deploy/systemd/order-desk.service"
 JOB, VARS = "deploy/nomad/order-desk.nomad.hcl", "deploy/nomad/production.vars.hcl"

@@ -22,6 +22,14 @@ import yaml
 from harness import ROOT, clean
 from releases import RELEASES, git, make_repository
 
+pytestmark = pytest.mark.covers(
+    ".github/*",
+    "SECURITY.md",
+    "docs/supply-chain.md",
+    "releases.toml",
+    "scripts/*",
+)
+
 Render = Callable[..., Path]
 
 DEPENDENCIES = ROOT / "docs" / "decisions" / "dependencies.md"
@@ -350,3 +358,36 @@ def test_newest_changes_what_it_should(tmp_path: Path) -> None:
     assert [each for each in quoted if re.search("[<=]=?[0-9]", each.split(">=")[1])] == []
     lifted = tomllib.loads((tmp_path / "pyproject.toml").read_text())["tool"]["uv"]
     assert lifted["exclude-newer"] > datetime.now(UTC).strftime("%Y-%m-%dT%H")
+
+
+@pytest.mark.parametrize(
+    ("number", "does"),
+    [("", "issue create --title The tests of the night are red"), ("7", "issue comment 7")],
+    ids=["first", "again"],
+)
+def test_a_red_night_is_one_issue(tmp_path: Path, number: str, does: str) -> None:
+    """
+    The first red night opens an issue with the run's address, the next ones add theirs to it.
+    """
+    loaded = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    (step,) = loaded["jobs"]["report"]["steps"]
+    stub, calls = tmp_path / "gh", tmp_path / "calls"
+    stub.write_text(f'#!/bin/sh\necho "$@" >>{calls}\n[ "$2" != list ] || echo "{number}"\n')
+    stub.chmod(0o755)
+
+    ended = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", step["run"]],
+        env={
+            "PATH": f"{tmp_path}:/usr/bin:/bin",
+            "TITLE": step["env"]["TITLE"],
+            "RUN": "https://git.example.com/runs/1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    listed, acted = calls.read_text().splitlines()
+    assert listed.startswith("issue list --state open")
+    assert acted == f"{does} --body https://git.example.com/runs/1"

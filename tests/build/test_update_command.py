@@ -16,6 +16,12 @@ import yaml
 from harness import clean, wait_until
 from releases import NEXT, add_release, git, make_repository
 
+pytestmark = pytest.mark.covers(
+    "copier.yml",
+    "template/.ci/*",
+    "template/ops/*",
+)
+
 NEWER = "99.1.0"
 CHANGES = f"""\
 # Changelog
@@ -26,7 +32,8 @@ CHANGES = f"""\
 
 - The drain waits for what is in flight. Do this: nothing but to read
   the second line, too.
-- A change that asks nothing.
+- A change that asks nothing: [what runs](hooks/README.md).
+- [How](https://example.com/a) is told [elsewhere](#old).
 
 
 ## {NEXT} (2026-11-30)
@@ -143,8 +150,9 @@ def migrate(tree: Path) -> None:
     Let the update run a script.
     """
     with (tree / "copier.yml").open("a") as file:
-        command = "{{ _copier_python }} {{ _copier_conf.src_path }}/hooks/rename.py"
-        file.write(f"\n_migrations:\n- version: '{NEWER}'\n  command: '{command}'\n")
+        command = '"{{ _copier_python }}", "{{ _copier_conf.src_path }}/hooks/rename.py"'
+        command += ', "{{ _version_current }}"'
+        file.write(f"\n_migrations:\n- version: '{NEWER}'\n  command: [{command}]\n")
     (tree / "hooks" / "rename.py").write_text(MIGRATION + 'print("It ran.\\nlook at a.py:1: it")\n')
 
 
@@ -285,11 +293,103 @@ def test_migration_needs_trust(world: World) -> None:
 
     assert refused.returncode == 77
     assert f"the migration to {NEWER}" in refused.stderr
-    assert "hooks/rename.py` (Rename what was renamed.)" in refused.stderr
+    assert f"`python hooks/rename.py {NEWER}` (Rename what was renamed.)" in refused.stderr
+    assert "Read what it does (`hooks/README.md`), then add --trust" in refused.stderr
+    assert "{{" not in refused.stderr + trusted.stdout
     assert after == before
     assert trusted.returncode == 2, trusted.stderr
     assert "## For people to decide\n\n- look at a.py:1: it\n" in trusted.stdout
     assert "## Run on the way" in trusted.stdout
+
+
+ADDRESSES = {
+    "https://git.example.com/acme/template.git": "https://git.example.com/acme/template/blob",
+    "https://user:hidden@git.example.com/acme/template.git": (
+        "https://git.example.com/acme/template/blob"
+    ),
+    "ssh://git@git.example.com/acme/template.git": "https://git.example.com/acme/template/blob",
+    "git@git.example.com:acme/template.git": "https://git.example.com/acme/template/blob",
+    "gh:acme/template": "https://github.com/acme/template/blob",
+}
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_links_lead_to_the_template(world: World, tmp_path: Path, address: str) -> None:
+    """
+    The summary is read in a change request of the service, so its links are whole addresses of the
+    template's pages at that release, and no password of the address is in them.
+    """
+    world.release(tell, change_the_chassis)
+    answer(world, _src_path=address)
+    config = tmp_path / "gitconfig"
+    source = address.replace("gh:", "https://github.com/")
+    config.write_text(f'[url "{world.template.as_uri()}"]\n insteadOf = {source}\n')
+
+    ended = world.update("--dry-run", GIT_CONFIG_GLOBAL=str(config))
+
+    assert ended.returncode == 0, ended.stderr
+    pages = f"{ADDRESSES[address]}/v{NEWER}"
+    assert f"[what runs]({pages}/hooks/README.md)" in ended.stdout
+    assert f"[elsewhere]({pages}/CHANGELOG.md#old)" in ended.stdout
+    assert "[How](https://example.com/a)" in ended.stdout
+    assert "hidden" not in ended.stdout
+
+
+def lengthen(tree: Path) -> None:
+    """
+    Let the update run a script that makes a line of the team's too long.
+    """
+    migrate(tree)
+    write = f"Path('src/order_desk/mine.py').write_text({LONG!r})"
+    script = f"from pathlib import Path\n{write}\n"
+    (tree / "hooks" / "rename.py").write_text(MIGRATION + script)
+
+
+LONG = f"NAMES = dict.fromkeys(({', '.join(repr('x' * 20) for _ in range(4))}), 'and something')\n"
+
+
+def test_lines_are_formatted(world: World) -> None:
+    """
+    Where the update gave a line of the team another length, the formatter has run over that file.
+    """
+    mine, other = (world.project / "src" / "order_desk" / name for name in ("mine.py", "b.py"))
+    for path in (mine, other):
+        path.write_text("A   = 1\n")
+    world.commit()
+    world.release(tell, lengthen)
+
+    ended = world.update("--trust")
+
+    assert ended.returncode == 0, ended.stderr
+    assert max(map(len, mine.read_text().splitlines())) <= 100
+    assert other.read_text() == "A   = 1\n"
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["changed", "new"])
+def test_lock_file_of_its_own_call(world: World, is_known: bool) -> None:  # noqa: FBT001
+    """
+    `uv run` locks before it starts this: the lock file that it leaves is no reason to refuse, and
+    stays what it is when the update fails.
+    """
+    lock = world.project / "uv.lock"
+    right = lock.read_text()
+    lock.write_text(f"# Stale.\n{right}")
+    if not is_known:
+        lock.unlink()
+    world.commit()
+    lock.write_text(f"# Of uv run.\n{right}")
+    world.release(tell, change_the_chassis)
+    before = world.state()
+
+    failed = world.update(PATH=stand_in(world.project.parent / "bin", "exit 1"))
+    after = world.state()
+    ended = world.update()
+
+    assert failed.returncode == 1
+    assert after == before
+    assert ended.returncode == 0, ended.stderr
+    subprocess.run(["uv", "lock", "--check", "--quiet"], cwd=world.project, check=True)
+    assert f"v{NEWER}" in (world.project / ".copier-answers.yml").read_text()
 
 
 def test_conflict(world: World) -> None:

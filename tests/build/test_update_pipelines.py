@@ -15,6 +15,13 @@ from harness import clean
 from releases import NEXT, add_release, git, make_repository
 from selection import others_nightly
 
+pytestmark = pytest.mark.covers(
+    "template/.ci/*",
+    "template/.github/*",
+    "template/.gitlab-ci*",
+    "template/ops/tools/update.py",
+)
+
 CHANGES = "# Changelog\n\n## 99.1.0 (2026-12-01)\n\n- It is better. Do this: rejoice.\n"
 TEST = '"""\nMine.\n"""\n\n\ndef test_mine() -> None:\n    """\n    It holds.\n    """\n'
 GH = """\

@@ -284,6 +284,183 @@ def test_floor(migrate: Migrate, add: Add, postgresql: PostgreSQL) -> None:
     assert {"notes", "floor"} < tables(postgresql)
 
 
+REWRITTEN = """
+from alembic import op
+
+revision = "{name}"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.execute("CREATE TABLE orders ()")
+
+
+def downgrade() -> None:
+    op.execute("DROP TABLE orders")
+"""
+
+
+@pytest.fixture(name="rewrite")
+def _rewrite(project: Path) -> Iterator[Callable[[str, str], Path]]:
+    """
+    Put another file in the place of the example's step; it is as before at the end.
+    """
+    step = next(project.glob("src/*/migrations/versions/0001_notes.py"))
+    before, written = step.read_text(), list[Path]()
+
+    def rewrite(name: str, text: str) -> Path:
+        step.unlink(missing_ok=True)
+        written.append(step.with_name(f"{name}.py"))
+        written[-1].write_text(text)
+        return written[-1]
+
+    yield rewrite
+    for path in written:
+        path.unlink(missing_ok=True)
+    step.write_text(before)
+
+
+@pytest.mark.promise("D5")
+@pytest.mark.parametrize("name", ["0001_notes", "0001_orders", "0001_carts"])
+def test_rewritten_step(
+    migrate: Migrate,
+    start: Callable[..., Any],
+    rewrite: Callable[[str, str], Path],
+    postgresql: PostgreSQL,
+    name: str,
+) -> None:
+    """
+    An applied step that was rewritten, also under another name, is named with the way back by
+    `migrate`, `preflight` and readiness, and nothing is done.
+    """
+    # The name in front of what the database has, by their order.
+    told = min(name, "0001_notes")
+    migrate("up")
+    rewrite(name, REWRITTEN.format(name=name))
+
+    ended = [migrate(*words) for words in (["status"], ["up"], ["down", "1"], ["up", "--dry-run"])]
+    preflight = start("preflight", ready=False, database_url=postgresql.url)
+    service = start(ready=False, database_url=postgresql.url)
+    warning = service.wait_for("check_changed", is_up=False)
+
+    broken = ended[0].events("migration_broken")[0]
+    for command in ended:
+        assert command.process.returncode == 70
+        (broken,) = command.events("migration_broken")
+        assert broken["cause"].startswith(f"{told} is not the code that was applied")
+        assert broken["action"].startswith("restore the file as it was applied")
+    assert ended[0].events("migration", step=told, state="changed")
+    assert preflight.process.wait(30) == 70
+    assert f"fail  migrations: {broken['cause']}" in preflight.stdout.read_text()
+    assert broken["cause"] in warning["error"]
+    assert "orders" not in tables(postgresql)
+
+
+@pytest.mark.promise("D5")
+def test_reformatted_step(
+    migrate: Migrate, rewrite: Callable[[str, str], Path], project: Path
+) -> None:
+    """
+    Layout, comments, docstrings, annotations and what takes a step back may change.
+    """
+    migrate("up")
+    path = next(project.glob("src/*/migrations/versions/0001_notes.py"))
+    text = path.read_text().partition("def downgrade")[0]
+    for old, new in (
+        ("Make the tables.", "Write another sentence."),
+        ("() -> None:", "():  # changed"),
+        ("            ", "  "),
+        ('revision = "', 'revision: str = "'),
+        ("from alembic import op", "import alembic.op as op"),
+        ('op.execute("CREATE INDEX', "op.execute(\n        'CREATE' \"  INDEX"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    rewrite("0001_notes", text)
+
+    assert states(migrate("status")) == {"0001_notes": "applied"}
+    assert migrate("up").events("migrated", steps=0)
+
+
+@pytest.mark.promise("D5")
+def test_steps_without_record(
+    migrate: Migrate, rewrite: Callable[[str, str], Path], postgresql: PostgreSQL
+) -> None:
+    """
+    Of what a release up to 0.3.1 applied, the code is unknown until the next `migrate up`.
+    """
+    migrate("up")
+    postgresql.execute("COMMENT ON TABLE alembic_version IS NULL")
+    before = migrate("status")
+    again = migrate("up")
+    rewrite("0001_notes", REWRITTEN.format(name="0001_notes"))
+
+    after = migrate("status")
+
+    assert states(before) == {"0001_notes": "applied"}
+    assert again.events("migrated", steps=0)
+    assert after.events("migration", step="0001_notes", state="changed")
+
+
+@pytest.mark.promise("D5")
+def test_renamed_step_without_record(
+    migrate: Migrate, rewrite: Callable[[str, str], Path], postgresql: PostgreSQL
+) -> None:
+    """
+    A step that a release up to 0.3.1 applied, and that got another name since, is found.
+    """
+    migrate("up")
+    postgresql.execute("COMMENT ON TABLE alembic_version IS NULL")
+    rewrite("0001_orders", REWRITTEN.format(name="0001_orders"))
+
+    refused = migrate("up")
+
+    assert refused.process.returncode == 70
+    assert refused.events("migration_broken")[0]["cause"].startswith("0001_notes is not the code")
+
+
+@pytest.mark.promise("D5")
+@pytest.mark.parametrize(
+    ("code", "left"),
+    [
+        ('op.execute("DROP TABLE more")', "1 steps before it are done, nothing of it"),
+        (
+            'op.execute("DROP TABLE more")\n    op.execute("COMMIT")',
+            "1 steps before it are done, a part of it may be",
+        ),
+        (
+            'with op.get_context().autocommit_block():\n        op.execute("DROP TABLE more")',
+            "1 steps before it are done, a part of it may be",
+        ),
+    ],
+    ids=["transaction", "COMMIT", "autocommit_block"],
+)
+def test_step_back_that_fails(
+    migrate: Migrate, add: Add, postgresql: PostgreSQL, code: str, left: str
+) -> None:
+    """
+    What was done before a step failed is told: the steps in front of it, and whether a part of it
+    is committed.
+    """
+    step = add("0002_more", "CREATE TABLE more ()", before="0001_notes")
+    step.write_text(step.read_text().replace("    pass", f'    {code}\n    op.execute("nonsense")'))
+    add("0003_last", "CREATE TABLE last ()", down=("DROP TABLE last",), before="0002_more")
+    migrate("up")
+
+    failed = migrate("down", "2", "--yes-remove", "0")
+
+    assert failed.process.returncode == 70
+    (event,) = failed.events("migration_broken")
+    assert event["cause"].startswith("0002_more: ")
+    assert event["action"] == f"mend the step; {left}"
+    assert ("more" in tables(postgresql)) == left.endswith("nothing of it")
+    assert states(migrate("status")) == {
+        "0001_notes": "applied",
+        "0002_more": "applied",
+        "0003_last": "missing",
+    }
+
+
 @pytest.mark.promise("D5")
 def test_previous_release_on_newer_schema(
     migrate: Migrate, add: Add, start: Callable[..., Any], postgresql: PostgreSQL

@@ -10,6 +10,11 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.covers(
+    "template/.dockerignore",
+    "template/Dockerfile.jinja",
+)
+
 BASE = "docker.io/library/python:3.13-slim-trixie"
 TAG = "localhost/fiveweeks/order-desk:bad"
 

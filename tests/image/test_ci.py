@@ -13,6 +13,11 @@ from typing import Any
 import pytest
 from selection import others_nightly
 
+pytestmark = pytest.mark.covers(
+    "template/.ci/*",
+    "template/Dockerfile.jinja",
+)
+
 SHORT = "APP_DRAIN_SECONDS=0\nAPP_READINESS_PERIOD_SECONDS=0\n"
 # Podman builds without a daemon and has no timer for health checks without systemd: so each look
 # at the containers is preceded by a check.

@@ -18,6 +18,14 @@ import yaml
 from books import functions
 from harness import free_ports, system, wait_until
 
+pytestmark = pytest.mark.covers(
+    "docs/how-to/compose.md",
+    "questions/runbooks.jinja",
+    "template/compose.yaml.jinja",
+    "template/Dockerfile.jinja",
+    "template/deploy/compose/*",
+)
+
 NAME = "fiveweeks-compose"
 # Nothing balances here: there is nobody to wait for.
 SHORT = {"APP_DRAIN_SECONDS": "0.5", "APP_READINESS_PERIOD_SECONDS": "0"}

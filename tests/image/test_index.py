@@ -15,6 +15,12 @@ from typing import Any, ClassVar
 
 import pytest
 
+pytestmark = pytest.mark.covers(
+    "questions/organisation.jinja",
+    "template/Dockerfile.jinja",
+    "template/pyproject.toml.jinja",
+)
+
 USERNAME, PASSWORD = "canary of@the-user", "canary$of 'the\" %40password:"  # made up
 BASIC = base64.b64encode(f"{USERNAME}:{PASSWORD}".encode())
 WHEEL = "greeting-1.0-py3-none-any.whl"

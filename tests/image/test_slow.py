@@ -15,6 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
+pytestmark = pytest.mark.covers(
+    "template/Dockerfile.jinja",
+)
+
 CPUS = 0.1
 CLIENTS = 6
 # Within the limit of a body, and refused: to read so many names takes a while.

@@ -9,6 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.covers(
+    "template/deploy/systemd/*",
+    "docs/how-to/systemd.md",
+)
+
 # PR_SET_MDWE (65) with PR_MDWE_REFUSE_EXEC_GAIN (1): what MemoryDenyWriteExecute=yes asks for.
 DENY = """\
 import ctypes, os

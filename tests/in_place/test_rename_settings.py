@@ -298,7 +298,7 @@ def test_second_run(ran: dict[str, Ran]) -> None:
     A second run changes nothing.
     """
     assert ran["second"].files == ran["first"].files
-    assert "\nrenamed 0 names of 0.3.0; " in ran["second"].told
+    assert ": renamed 0 uses of settings of 0.3.0, " in ran["second"].told
     assert ran["second"].told.count("renamed ") == 1
 
 
@@ -309,7 +309,7 @@ def test_dry_run_with_nothing_to_do(project: Path) -> None:
     write(project / "a", "APP_DATABASE_LOCK_SECONDS")
     git("add", "--all", cwd=project)
 
-    assert run_in(project, "--dry-run", VERSION).stdout.startswith("would rename 0 names")
+    assert run_in(project, "--dry-run", VERSION).stdout.startswith("project: would rename 0 uses")
 
 
 def test_line_ends_modes_and_marks_stay(project: Path, run: Run) -> None:
@@ -381,7 +381,9 @@ def test_only_what_git_has_is_changed(project: Path, tmp_path: Path) -> None:
     assert "hidden-value" not in ended.stdout + ended.stderr
     why = "1: db_lock_seconds: git does not have this file, so nothing here changes it"
     assert looked_at(ended.stdout, ".env") == [why] == looked_at(ended.stdout, "target")
-    assert ended.stdout.splitlines()[-1] == "renamed 1 names of 0.3.0; 2 to look at"
+    assert ended.stdout.splitlines()[-1] == (
+        f"{project.name}: renamed 1 uses of settings of 0.3.0, 2 left to look at"
+    )
 
 
 def test_part_of_a_repository(project: Path, run: Run) -> None:

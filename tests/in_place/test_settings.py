@@ -2,7 +2,6 @@
 Settings in place: every near miss, every rule.
 """
 
-import itertools
 import json
 import re
 import string
@@ -142,23 +141,20 @@ def test_old_names_beside_the_new(environment: pytest.MonkeyPatch) -> None:
 @pytest.mark.promise("C3")
 def test_old_names_in_files(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """
-    The same where they are files of secrets, or lines of the file that `dev` reads.
+    The same if they are files of secrets.
     """
-    secrets, env_file = tmp_path / "secrets", tmp_path / ".env"
+    secrets = tmp_path / "secrets"
     secrets.mkdir()
     environment.setenv("APP_SECRETS_DIR", str(secrets))
     (secrets / "APP_DB_LOCK_SECONDS").write_text("0.5\n")
-    env_file.write_text("APP_DB_CONNECT_SECONDS=2\n")
 
     with pytest.raises(ConfigurationError) as raised:
-        load(Settings, env_file=env_file)
+        load(Settings)
     (secrets / "APP_DATABASE_LOCK_SECONDS").write_text("0.5\n")
-    env_file.write_text("APP_DB_CONNECT_SECONDS=2\nAPP_DATABASE_CONNECT_SECONDS=2\n")
-    loaded = load(Settings, env_file=env_file)
+    loaded = load(Settings)
 
-    old = ["APP_DB_CONNECT_SECONDS", "APP_DB_LOCK_SECONDS"]
-    assert old == [name for name, _ in raised.value.faults]
-    assert old == loaded.unknown
+    assert [name for name, _ in raised.value.faults] == ["APP_DB_LOCK_SECONDS"]
+    assert loaded.unknown == ["APP_DB_LOCK_SECONDS"]
 
 
 @pytest.mark.promise("C3")
@@ -494,20 +490,20 @@ def test_lists_are_json(environment: pytest.MonkeyPatch) -> None:
     assert faults(Service).keys() == {"APP_NAMES", "APP_NUMBERS"}
 
 
-def test_first_origin_wins(environment: pytest.MonkeyPatch) -> None:
+def test_first_origin_wins(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """
-    Environment, then files, then what the command says.
+    Environment, then files.
     """
-    for size in range(4):
-        for some in itertools.combinations(("port", "admin_port", "log_level"), size):
-            with environment.context() as patch:
-                for name in some:
-                    patch.setenv(
-                        variable(name), "error" if name == "log_level" else "90" + str(len(name))
-                    )
-                loaded = load(Settings, defaults={"log_level": "debug"})
-                expected = "environment" if "log_level" in some else "command"
-                assert loaded.origins["log_level"] == expected
+    environment.setenv("APP_SECRETS_DIR", str(tmp_path))
+    (tmp_path / "APP_PORT").write_text("9001\n")
+    (tmp_path / "APP_ADMIN_PORT").write_text("9002\n")
+    environment.setenv("APP_ADMIN_PORT", "9003")
+
+    loaded = load(Settings)
+
+    assert (loaded.settings.port, loaded.settings.admin_port) == (9001, 9003)
+    assert loaded.origins["port"] == f"file in {tmp_path}"
+    assert loaded.origins["admin_port"] == "environment"
 
 
 def test_json_in_a_text_stays_text(environment: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from selection import others_nightly
 
 from questions import pairwise
 
-ANSWERS: list[Any] = [{}, *others_nightly(pairwise(), 3)]
+ANSWERS: list[Any] = [{}, *others_nightly(pairwise(), 2)]
 
 
 @pytest.fixture(name="project", params=ANSWERS, ids=lambda answers: answers.get("service_name"))

@@ -17,6 +17,11 @@ from pages import blocks, paste
 
 from questions import QUESTIONS
 
+pytestmark = pytest.mark.covers(
+    "template/ops/alerts/*",
+    "template/tests/system/test_*alerts.py",
+)
+
 Render = Callable[..., Path]
 KINDS = [
     {"processes": processes, "database": database}

@@ -29,6 +29,12 @@ from selection import IS_NIGHTLY, others_nightly
 
 from questions import QUESTIONS
 
+pytestmark = pytest.mark.covers(
+    "copier.yml",
+    "questions/*",
+    "template/*.jinja",
+)
+
 Render = Callable[..., Path]
 Ask = Callable[..., dict[str, Any] | str]
 

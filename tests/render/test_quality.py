@@ -250,7 +250,7 @@ def _known_types(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mypy")
 
 
-TYPED = [{name: QUESTIONS[name][-1] for name in MODULES}, *others_nightly(pairwise(MODULES), 2)]
+TYPED = [{name: QUESTIONS[name][-1] for name in MODULES}, *others_nightly(pairwise(MODULES))]
 
 
 @pytest.mark.parametrize("answers", TYPED, ids=repr)

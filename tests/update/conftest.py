@@ -12,6 +12,7 @@ from typing import Any
 import copier
 import pytest
 from releases import NEXT, add_release, make_repository
+from update.checks import prepare, red
 from update.edits import EDITS
 from update.future import FUTURE, make_future
 from update.losses import commit, crosses_a_migration
@@ -83,6 +84,20 @@ def _update() -> Callable[..., None]:
         copier.run_update(project, data=answers, vcs_ref=f"v{version}", unsafe=unsafe, **told)
 
     return update
+
+
+@pytest.fixture(name="findings", scope="session")
+def _findings(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """
+    What the own check of an updated project finds: nothing, if the update is right. The formatter
+    runs before, as the how-to says, unless nothing gave lines another length.
+    """
+    environment = prepare(tmp_path_factory.mktemp("checks"))
+
+    def findings(project: Path, *, formatted: bool = True) -> str:
+        return red(project, environment, formatted=formatted)
+
+    return findings
 
 
 def _once(

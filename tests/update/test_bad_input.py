@@ -234,7 +234,7 @@ ERRORS_OF_UPDATE = {
 }
 
 
-@pytest.mark.parametrize("name", others_nightly(ERRORS_OF_UPDATE, 6))
+@pytest.mark.parametrize("name", others_nightly(ERRORS_OF_UPDATE, 4))
 def test_refused(service: Path, name: str) -> None:
     """
     An update that can't be is refused with 1 and a sentence, and the project is as it was.
@@ -250,7 +250,7 @@ def test_refused(service: Path, name: str) -> None:
     assert state(service) == before
 
 
-@pytest.mark.parametrize("name", others_nightly(ERRORS_OF_UPDATE, 2))
+@pytest.mark.parametrize("name", others_nightly(ERRORS_OF_UPDATE))
 def test_way_back(service: Path, name: str) -> None:
     """
     After what the document says to do, the same command updates.
@@ -357,7 +357,7 @@ MOMENTS = [
 
 @pytest.mark.parametrize(
     ("sent", "moment"),
-    others_nightly(MOMENTS),
+    others_nightly(MOMENTS, arguments=2),
     ids=lambda value: value.name if isinstance(value, signal.Signals) else value.__name__,
 )
 def test_interrupted(

@@ -50,7 +50,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", others_nightly(CASES[::-1], 4), ids="-".join)
+@pytest.mark.parametrize("case", others_nightly(CASES[::-1]), ids="-".join)
 def test_part_arrives_once(
     case: tuple[str, str, str],
     project: Project,

@@ -84,7 +84,7 @@ def test_nasty_release_takes_nothing(
     assert "httpx2" not in names
 
 
-@pytest.mark.parametrize("name", others_nightly(UNAVOIDABLE, 2))
+@pytest.mark.parametrize("name", others_nightly(UNAVOIDABLE))
 def test_unavoidable_conflict(name: str, project: Project, future: Path) -> None:
     """
     Where a team edited the very line that the template changes, that one file is in conflict:

@@ -22,7 +22,7 @@ BEHIND = re.compile(r"^( *#|\]| *|services:|volumes:)$")
 BEFORE = re.compile(r'^( *#| *"\$\(python3 -c .*)$')
 
 
-@pytest.mark.parametrize("answers", [{}, *others_nightly(pairwise(), 3)])
+@pytest.mark.parametrize("answers", [{}, *others_nightly(pairwise(), 2)])
 def test_a_line_parts_yours_from_ours(answers: dict[str, Any], render: Callable[..., Path]) -> None:
     """
     Between what we change and what is below "Yours below" there is a line that never changes, on
@@ -45,7 +45,7 @@ def test_a_line_parts_yours_from_ours(answers: dict[str, Any], render: Callable[
     assert count >= 6
 
 
-@pytest.mark.parametrize("answers", [{}, *others_nightly(pairwise(), 3)])
+@pytest.mark.parametrize("answers", [{}, *others_nightly(pairwise(), 2)])
 def test_our_dependencies_are_not_sorted(
     answers: dict[str, Any], render: Callable[..., Path]
 ) -> None:

@@ -220,19 +220,41 @@ def test_with_trust(
     )
     code, again = rename(project)
     assert (code, files(project)) == (0, after)
-    assert "\nrenamed 0 names of 0.3.0; " in again
+    assert "order-desk: renamed 0 uses of settings of 0.3.0, " in again
 
     # What only a person can know.
     replace(project / "tests" / "test_reports.py", '"db_lock_seconds"', '"database_lock_seconds"')
     uv("sync", "--quiet", cwd=project)
     uv("run", "ruff", "format", "--quiet", cwd=project)
     uv("run", "ruff", "check", "--quiet", cwd=project)
-    assert "Run the formatter: lines have another length now" in told
+    assert "Run `uv run ruff format`: lines have another length in " in told
     tests = ("tests/system/test_configuration.py", "tests/test_reports.py")
     some = () if IS_NIGHTLY else ("-k", "reference or patient")
     uv("run", "pytest", "-q", *tests, *some, cwd=project, UV_NO_SYNC="1")
     shown = configuration(project, APP_DATABASE_LOCK_SECONDS="0.54")
     assert re.search(r"^APP_DATABASE_LOCK_SECONDS=0\.5\b", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize("version", BEFORE)
+def test_nothing_runs_without_a_database(version: str, repository: Path, tmp_path: Path) -> None:
+    """
+    Where a migration can't concern a service, nothing of it runs. Copier asks for trust all the
+    same: once it does not, the pages that say so are wrong.
+    """
+    project = tmp_path / "order-desk"
+    told: dict[str, Any] = {"defaults": True, "quiet": True}
+    copier.run_copy(repository.as_uri(), project, vcs_ref=f"v{version}", **told)
+    append(project / "README.md", "\nNothing here reads `APP_DB_STATEMENT_SECONDS`.\n")
+    git("init", "--quiet", cwd=project)
+    git("add", "--all", cwd=project)
+    git("commit", "--quiet", "--message", "mine", cwd=project)
+
+    with pytest.raises(UnsafeTemplateError, match="migrations"):
+        copier.run_update(project, overwrite=True, **told)
+    copier.run_update(project, overwrite=True, unsafe=True, **told)
+
+    assert f"_commit: v{NEXT}" in (project / ".copier-answers.yml").read_text()
+    assert "README.md" not in git("status", "--porcelain", cwd=project)
 
 
 def configuration(project: Path, **environment: str) -> str:

@@ -25,10 +25,11 @@ from ops.tools.declaration import PATH, Malformed, Waiver
 from ops.tools.project import Project
 from ops.tools.template import ANSWERS, COPIER, UNAVAILABLE, Refusal, answers, call, last
 
-__all__ = ["Edit", "count", "look", "register", "rendered", "restore", "wrong_waivers"]
+__all__ = ["Edit", "look", "register", "rendered", "restore", "scope", "wrong_waivers"]
 
 SUMS = "ops/tools/sums"
 CHECK = "template_files"
+_ALL = "`uv run python -m ops drift --render` compares them"
 _LINE = re.compile(r"([0-9a-f]{64}|-) ([x-]) (\S+)((?: \w+=\S+)*)")
 
 
@@ -83,13 +84,18 @@ def look(project: Project, render: Path | None = None) -> list[Edit]:
     ]
 
 
-def count(project: Project) -> int:
+def scope(project: Project) -> str:
     """
-    How many files are compared with their checksum.
+    How many files are compared with their checksum, and which are not: those with answers in them
+    differ in each service, so only a render can be compared with them.
     """
     recorded = answers(project)
     owned = _owned(project, recorded, None) if recorded else []
-    return sum((project.root / each.name).exists() for each in owned if each.digest)
+    here = [each for each in owned if each.is_chosen and (project.root / each.name).exists()]
+    left = [each.name for each in here if not each.digest]
+    return f"{len(here) - len(left)} files compared with {SUMS}" + (
+        f"; not compared, because answers are in them: {', '.join(left)}; {_ALL}" if left else ""
+    )
 
 
 def wrong_waivers(project: Project) -> list[str]:
@@ -192,6 +198,7 @@ def _drift(arguments: argparse.Namespace, project: Project) -> int:
                 shown = [_difference(project, edit) for edit in edits if arguments.diff]
         else:
             edits, shown = look(project), []
+            _tell_scope(project)
     except Refusal as error:
         print(f"drift: {error}", file=sys.stderr)
         return error.code
@@ -199,6 +206,14 @@ def _drift(arguments: argparse.Namespace, project: Project) -> int:
     for text in filter(None, [*told, *shown]):
         print(text)
     return 1 if told and arguments.strict else 0
+
+
+def _tell_scope(project: Project) -> None:
+    """
+    On stderr, as it is about the look and not about a file.
+    """
+    if answers(project):
+        print(f"drift: {scope(project)}", file=sys.stderr)
 
 
 def _difference(project: Project, edit: Edit) -> str:
@@ -320,10 +335,12 @@ def main() -> NoReturn:
     """
     For `.ci/run`, which does not wait for what the other commands import.
     """
+    project = Project(Path(__file__).parents[2])
     try:
-        for edit in look(Project(Path(__file__).parents[2])):
+        for edit in look(project):
             if not edit.is_waived:
                 print(f"warning: {edit.line}", file=sys.stderr)
+        _tell_scope(project)
     except Malformed as error:
         print(error, file=sys.stderr)
         sys.exit(78)

@@ -21,6 +21,7 @@ from ops.tools.template import ANSWERS, COPIER, UNAVAILABLE, Refusal, answers, c
 
 __all__ = ["register"]
 
+LOCK = "uv.lock"
 NOT_TRUSTED, CONFIGURATION = 77, 78
 # A change request of GitHub holds 65,536 characters.
 CHANGES_MAX = 40_000
@@ -28,7 +29,7 @@ EXITS = """\
 exit status:
   0   up to date, or updated and nothing is left to be decided
   1   the work tree is not clean, or the update failed; nothing was changed
-  2   updated, but people must act: conflicts, what a migration left, or no uv.lock
+  2   updated, but people must act: conflicts, what a migration left, no uv.lock, no formatter
   64  wrong usage, such as an older release
   69  the template or copier can't be reached; nothing was changed
   77  the update runs a migration of the template: look at it, then --trust
@@ -39,13 +40,22 @@ exit status:
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """
-    From one release to another of the template at *source*, of which *folder* is a clone.
+    From one release to another of the template at *source*, of which *folder* is a clone, and whose
+    files are shown below the address *pages*.
     """
 
     source: str
     old: str
     new: str
     folder: Path
+    pages: str
+
+    def link(self, text: str, target: str) -> str:
+        """
+        A link to a page of the release, or its text and path where the source has no web address.
+        """
+        target = f"CHANGELOG.md{target}" if target.startswith("#") else target
+        return f"[{text}]({self.pages}/{target})" if self.pages else f"{text} (`{target}`)"
 
 
 def register(commands: Any) -> None:
@@ -97,7 +107,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 def _run(arguments: argparse.Namespace, project: Project, folder: Path) -> int:
     before = _recorded(project)
-    _expect_clean(project)
+    lock = _expect_clean(project)
     step = _find(project, before, arguments.to, folder)
     if step.new == step.old:
         print(f"There is nothing newer than {step.old}")
@@ -109,14 +119,15 @@ def _run(arguments: argparse.Namespace, project: Project, folder: Path) -> int:
         return 0
     if migrations and not arguments.trust:
         told = f"the update to {step.new} runs: {'; '.join(migrations)}"
-        told += ". Nothing was changed: try it by hand, as the template's hooks/README.md says, or "
+        told += f". Nothing was changed. Read {step.link('what it does', 'hooks/README.md')}, then "
         raise Refusal(f"{told}add --trust", NOT_TRUSTED)
-    with _as_it_was(project):
+    with _as_it_was(project, lock):
         printed = _copy(project, step, trusted=arguments.trust)
+        if lock is not None:
+            (project.root / LOCK).write_bytes(lock)
         problems = [f"`{name}` has conflict markers" for name in _conflicts(project)]
-        if not problems and (locked := call(project, "uv", "lock")).returncode:
-            problems = [f"`uv lock` failed: {last(locked)}"]
-        # What a migration tells of and does not dare to change.
+        problems = problems or _finish(project)
+        # A migration names in these lines what it leaves to a person.
         problems += [line for line in printed.splitlines() if line.startswith("look at ")]
         files = _git(project, "status", "--short", "--untracked-files=all", "--", ".")
         text = _summary(step, problems, migrations, files)
@@ -126,10 +137,31 @@ def _run(arguments: argparse.Namespace, project: Project, folder: Path) -> int:
     return 2 if problems else 0
 
 
-def _expect_clean(project: Project) -> None:
-    if _git(project, "status", "--porcelain", "--untracked-files=normal", "--", "."):
+def _expect_clean(project: Project) -> bytes | None:
+    """
+    What is in uv.lock if only that is not committed, as `uv run` writes it before this starts.
+    """
+    path = project.root / LOCK
+    status = ("status", "--porcelain", "--untracked-files=normal", "--", ".")
+    if _git(project, *status, *([f":(exclude){LOCK}"] if path.exists() else [])):
         told = "the work tree is not clean: commit; or, after an update that was killed, go back: "
         raise Refusal(told + "git restore --staged --worktree . && git clean --force -d .", 1)
+    return path.read_bytes() if _git(project, *status) else None
+
+
+def _finish(project: Project) -> list[str]:
+    """
+    What keeps the project from having a lock file and formatted lines: a migration may have given
+    them another length.
+    """
+    if (ended := call(project, "uv", "lock")).returncode:
+        return [f"`uv lock` failed: {last(ended)}"]
+    changed = _git(project, "diff", "--relative", "--name-only", "--diff-filter=M", "--", "*.py")
+    if not changed:
+        return []
+    format_ = (sys.executable, "-m", "ruff", "format", "--quiet", "--", *changed.splitlines())
+    ended = call(project, *format_)
+    return [f"`ruff format` failed: {last(ended)}"] if ended.returncode else []
 
 
 def _find(project: Project, answers: dict[str, Any], wanted: str | None, folder: Path) -> Step:
@@ -150,7 +182,18 @@ def _find(project: Project, answers: dict[str, Any], wanted: str | None, folder:
     if wanted and release(wanted) < release(old):
         raise Refusal(f"{wanted} is older than {old}: to go back, git revert the update", 64)
     new = wanted or (newest if release(newest) > release(old) else old)
-    return Step(source=source, old=old, new=new, folder=folder)
+    return Step(source=source, old=old, new=new, folder=folder, pages=_pages(answers, source, new))
+
+
+def _pages(answers: dict[str, Any], source: str, new: str) -> str:
+    """
+    Where a browser finds the files of the release, without what may be a password in *source*.
+    """
+    found = re.match(
+        r"(?:https?://(?:[^@/]*@)?|ssh://[^@/]*@|[^/:@]+@)([^/:]+(?::\d+)?)[/:](.+)", source
+    )
+    blob = "-/blob" if answers.get("ci") == "gitlab" else "blob"
+    return f"https://{found[1]}/{found[2].removesuffix('.git')}/{blob}/{new}" if found else ""
 
 
 def _migrations(step: Step) -> list[str]:
@@ -164,6 +207,10 @@ def _migrations(step: Step) -> list[str]:
         if release(step.old) < release(version) <= release(step.new):
             command = each.get("command", "")
             words = command if isinstance(command, str) else " ".join(map(str, command))
+            # As a person would call it.
+            words = re.sub(r"\{\{ *_copier_python *\}\}", "python", words)
+            words = re.sub(r"\{\{ *_version_current *\}\}", version, words)
+            words = re.sub(r"\{\{.*?\}\}/?", "", words)
             script = re.search(r"hooks/\S+\.py", words)
             path = step.folder / (script[0] if script else "")
             said = ast.get_docstring(ast.parse(path.read_text())) if path.is_file() else None
@@ -221,21 +268,31 @@ def _changes(step: Step) -> str:
         named = re.match(r"## \[?(v?\d[^\s\]]*)", section)
         if named and release(step.old) < release(named[1]) <= release(step.new):
             kept.append(re.sub(r"(?m)^(?=##)", "#", section.strip()))
-    return "\n\n".join(kept) or "The template's changelog does not say."
+    text = "\n\n".join(kept) or "The template's changelog does not say."
+    # Here, a link within the template would lead into this repository.
+    relative = r"\[([^\]]+)\]\((?!\w+:)([^)\s]+)\)"
+    return re.sub(relative, lambda link: step.link(link[1], link[2]), text)
 
 
 @contextmanager
-def _as_it_was(project: Project) -> Iterator[None]:
+def _as_it_was(project: Project, lock: bytes | None) -> Iterator[None]:
     """
-    The tree was clean: whatever ends this early, and be it a signal, ends where it began.
+    The tree was clean but for *lock*, which copier would refuse, too. If anything ends this early,
+    also a signal, it ends where it began.
     """
+    path = project.root / LOCK
     try:
+        if lock is not None:
+            path.unlink()
+            call(project, "git", "restore", "--source=HEAD", "--staged", "--worktree", "--", LOCK)
         yield
     except BaseException:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         _git(project, "restore", "--source=HEAD", "--staged", "--worktree", "--", ".")
         _git(project, "clean", "--quiet", "--force", "-d", "--", ".")
+        if lock is not None:
+            path.write_bytes(lock)
         raise
 
 

@@ -11,35 +11,24 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from importlib.metadata import metadata
 from importlib.util import find_spec
 from ipaddress import ip_address
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .chassis.exits import Exit
 
 if TYPE_CHECKING:
     from .chassis.environment import Loaded
-    from .chassis.process import Process
 
-__all__ = ["dev", "main"]
+__all__ = ["main"]
 
 PACKAGE = (__package__ or "").partition(".")[0]
 
-# What differs in `dev`; the environment and .env still win.
-DEV = {
-    "api_docs": "true",
-    "drain_seconds": "0",
-    "readiness_period_seconds": "0",
-    "log_format": "console",
-}
-ENV_FILE = Path(".env")
-# The composition roots; each opens the same resources.
-ROOTS = ("web", "worker", "tasks")
 
 EPILOG = """\
 Settings are environment variables: `config doc` lists them, `config show` tells what is in force.
@@ -66,23 +55,40 @@ def job(arguments: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
-def dev(sockets: object = None) -> None:
+def dev(arguments: argparse.Namespace) -> Exit:
     """
-    Serve, and start anew when the code changes; the reloader's child process has *sockets*.
+    Run all process types for a developer, with what they need; or one of them in this process.
     """
-    import logging
-    from importlib.resources import files
+    from .chassis.dev import DATABASE_FILE, ENV_FILE, database, develop, environment
 
-    import uvicorn
-    from uvicorn.supervisors import ChangeReload
-
-    if sockets is not None:
-        _run("web", "web", is_dev=True)
-        return
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    folder = str(files(PACKAGE))
-    config = uvicorn.Config("", reload=True, reload_dirs=[folder], log_config=None)
-    ChangeReload(config, dev, []).run()
+    given = dict(os.environ)
+    os.environ.update(environment())
+    if kind := arguments.process_type:
+        _run(kind, kind, dev=arguments)
+    # What is not chosen any more may have left its seed behind.
+    kinds = [kind for kind in ("web", "worker") if _has(kind) and _has(f"chassis.{kind}")]
+    files = [ENV_FILE] if ENV_FILE.is_file() else []
+    with ExitStack() as stack:
+        if _has("migrations") and not {"APP_DATABASE_URL", "APP_SECRETS_DIR"} & {*os.environ}:
+            given["APP_DATABASE_URL"] = stack.enter_context(database(PACKAGE))
+            os.environ.update(given)
+            files.append(DATABASE_FILE)
+            if code := migrate(_parser().parse_args(["migrate", "up"])):
+                return code
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: sys.exit(Exit.OK))
+        settings, name = _load().settings, metadata(PACKAGE)["Name"]
+        command = " --env-file ".join(["uv run", *map(str, files)])
+        what = "job NAME" if _has("chassis.job") else "status"
+        print(f"dev     other commands, in another terminal: {command} {name} {what}", flush=True)
+        if _has("web"):
+            print(f"dev     API pages: http://{settings.host}:{settings.port}/docs", flush=True)
+        # Jobs run when they are called. Without a database for them, there is nothing to wait for.
+        if not kinds:
+            job(_parser().parse_args(["job", "--list"]))
+        if kinds or DATABASE_FILE in files:
+            develop(PACKAGE, kinds, given, settings.admin_port)
+    return Exit.OK
 
 
 def preflight() -> Exit:
@@ -101,7 +107,8 @@ def preflight() -> Exit:
     # What is found is told once.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     limit = loaded.settings.check_timeout_seconds
-    roots = [name for name in ROOTS if _has(name)]
+    # The composition roots. Each opens the same resources.
+    roots = [name for name in ("web", "worker", "tasks") if _has(name)]
     told = "nothing reads this variable; unset it"
     found = [(Exit.CONFIGURATION, f"{name}: {told}") for name in loaded.unknown]
 
@@ -303,29 +310,18 @@ def main() -> NoReturn:
         sys.exit(Exit.BUG)
 
 
-def _run(kind: str, root: str, *arguments: object, is_dev: bool = False) -> None:
+def _run(kind: str, root: str, *arguments: object, dev: Any = None) -> None:
     """
-    Compose the process type from the module *root*, and run it to its end.
+    Compose the process type from the module *root*, and run it to its end; *dev* has its parent.
     """
-    process = _process(kind, is_dev=is_dev)
-    try:
-        _module(f"chassis.{kind}").run(_module(root).compose, process, *arguments)
-    except Exception as error:  # noqa: BLE001  # the process ends
-        process.crash("start", error)
-
-
-def _process(kind: str, *, is_dev: bool = False) -> "Process":
-    """
-    The running process with its settings, logs and signals.
-    """
+    from .chassis.dev import follow
     from .chassis.logs import Logs, get_logger
     from .chassis.process import Process
 
-    loaded = _load(kind, is_dev=is_dev)
+    loaded = _load(kind)
     # Nobody at a keyboard waits for a request in flight, and nobody sends a job anything.
-    own = {"grace_seconds": 0.5} if is_dev else {"drain_seconds": 0} if kind == "job" else {}
+    own = {"grace_seconds": 0.5} if dev else {"drain_seconds": 0} if kind == "job" else {}
     settings = loaded.settings.model_copy(update=own)
-    loaded = loaded._replace(settings=settings)
     on_terminal = settings.log_format == "auto" and sys.stdout.isatty()
     logs = Logs(
         _identity(settings.revision) | {"process_type": kind},
@@ -333,20 +329,21 @@ def _process(kind: str, *, is_dev: bool = False) -> "Process":
         level=settings.log_level,
         secrets=_secrets_in(settings),
     )
-    process = Process(loaded, package=PACKAGE, logs=logs, is_dev=is_dev)
+    loaded = loaded._replace(settings=settings)
+    process = Process(loaded, package=PACKAGE, logs=logs, is_dev=bool(dev))
     process.stop_code = Exit.TEMPORARY if kind == "job" else Exit.OK
     process.install()
     log = get_logger()
     for name in loaded.unknown:
         log.warning("setting_unknown", variable=name, action="unset it: nothing reads it")
-    if is_dev:
-        # Ctrl-C reaches this process and the reloader, which then sends SIGTERM: once is enough.
+    if dev and dev.parent:
+        # Ctrl-C reaches this process and `dev`, which then sends SIGTERM. One of them is enough.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        read = list(loaded.origins.values()).count(str(ENV_FILE))
-        found = ENV_FILE.is_file()
-        log.info("env_file", path=str(ENV_FILE.absolute()), found=found, settings_read=read)
-        log.info("api_pages", url=f"http://{settings.host}:{settings.port}/docs")
-    return process
+        process.supervise_thread("parent", partial(follow, dev.parent))
+    try:
+        _module(f"chassis.{kind}").run(_module(root).compose, process, *arguments)
+    except Exception as error:  # noqa: BLE001  # the process ends
+        process.crash("start", error)
 
 
 def _module(name: str) -> Any:
@@ -365,7 +362,7 @@ def _identity(revision: str) -> dict[str, str]:
     return {"service": build["Name"], "version": build["Version"], "revision": revision}
 
 
-def _load(kind: str = "", *, is_dev: bool = False) -> "Loaded[Any]":
+def _load(kind: str = "") -> "Loaded[Any]":
     """
     Read the settings of a kind of process; log or print everything that is wrong, and exit.
     """
@@ -375,16 +372,13 @@ def _load(kind: str = "", *, is_dev: bool = False) -> "Loaded[Any]":
     from .settings import Settings
 
     try:
-        dev: dict[str, Any] = {"env_file": ENV_FILE, "defaults": DEV} if is_dev else {}
-        return load(Settings, kind, **dev)
+        return load(Settings, kind)
     except ConfigurationError as error:
         faults = error.faults
     except (OSError, SettingsError, UnicodeDecodeError) as error:
-        faults = (("APP_SECRETS_DIR", f"or .env can't be read as text: {error}"),)
+        faults = (("APP_SECRETS_DIR", f"can't be read as text: {error}"),)
     if sys.stderr.isatty():
         print(*(f"{name} {problem}" for name, problem in faults), sep="\n", file=sys.stderr)
-        if is_dev:
-            print("After a change of .env or the environment, start it again.", file=sys.stderr)
     else:
         for name, problem in faults:
             _tell("error", "configuration_invalid", variable=name, problem=problem)
@@ -487,28 +481,13 @@ def _parser() -> argparse.ArgumentParser:
     # Its name, the module it needs, what it runs, and what it is for.
     for name, needs, run, told in (
         ("web", "web", lambda _: _run("web", "web"), "serve until SIGTERM"),
-        (
-            "worker",
-            "worker",
-            lambda _: _run("worker", "worker"),
-            "handle messages of the queue until SIGTERM",
-        ),
-        ("dev", "web", lambda _: dev(), "serve with reload, .env, console logs and API pages"),
-        (
-            "preflight",
-            "",
-            lambda _: preflight(),
-            "check settings and backing services; name all problems",
-        ),
+        ("worker", "worker", lambda _: _run("worker", "worker"), "handle messages until SIGTERM"),
+        ("dev", "", dev, "run all process types with reload, .env and what they need"),
+        ("preflight", "", lambda _: preflight(), "check settings and backing services at once"),
         ("openapi", "web", lambda _: openapi(), "print the API document"),
         ("status", "", status, "show the process that runs on this machine, or exit 69"),
         ("job", "tasks", job, "run a job once"),
-        (
-            "migrate",
-            "migrations",
-            migrate,
-            "apply, take back or show the migrations of the database",
-        ),
+        ("migrate", "migrations", migrate, "apply, take back or show migrations of the database"),
         ("dead", "chassis.dead", dead, "list, retry or drop the messages that failed too often"),
     ):
         if not needs or _has(needs):
@@ -522,6 +501,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--host", type=ip_address, default=host, help="if not that of APP_HOST")
     told, valid = "if not that of APP_ADMIN_PORT", partial(_positive, most=65535)
     one.add_argument("--admin-port", "--port", type=valid, default=port, help=told)
+    one = parsers["dev"]
+    told = "only this one, in this process and without reload, as for a debugger"
+    one.add_argument("process_type", nargs="?", choices=kinds, metavar="TYPE", help=told)
+    one.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     if one := parsers.get("job"):
         one.add_argument("name", nargs="?", metavar="NAME", help="which; --list tells them")
         one.add_argument("--list", action="store_true", help="print the names of all jobs")

@@ -113,7 +113,8 @@ def secrets_ignored(project: Project) -> Finding:
 
 def template_files(project: Project) -> Finding:
     """
-    What the template owns is as the template made it, so that an update does not undo your work.
+    Files that the template owns are as the template made them, so that an update does not undo your
+    work. The evidence names those with answers in them, which only a render can be compared with.
     """
     try:
         edits = drift.look(project)
@@ -123,6 +124,6 @@ def template_files(project: Project) -> Finding:
     waived = len(edits) - len(told)
     return judge(
         told,
-        f"{drift.count(project)} files compared with ops/tools/sums, {waived} waived",
+        f"{waived} waived; {drift.scope(project)}",
         next="`uv run python -m ops drift`; waive this until the template has the change",
     )

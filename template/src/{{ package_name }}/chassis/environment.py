@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import ValidationError
-from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, SecretsSettingsSource
+from pydantic_settings import EnvSettingsSource, SecretsSettingsSource
 
 from .remedy import remedy
 from .rules import MODULES, PREFIX, RENAMED, RULES, SWITCHES, assignment, variable
@@ -43,15 +43,9 @@ class Loaded(NamedTuple, Generic[S]):
     unknown: list[str]
 
 
-def load(
-    cls: type[S],
-    kind: str = "",
-    *,
-    env_file: Path | None = None,
-    defaults: Mapping[str, str] | None = None,
-) -> Loaded[S]:
+def load(cls: type[S], kind: str = "") -> Loaded[S]:
     """
-    Read *cls* from the environment, then from APP_SECRETS_DIR, *env_file* and *defaults*.
+    Read *cls* from the environment, then from APP_SECRETS_DIR.
 
     Raises `ConfigurationError` with every fault that matters to this *kind* of process: `web`,
     `worker`, `job` or `migrate`; without a kind, to any process of the service.
@@ -62,11 +56,6 @@ def load(
     if directory.is_dir():
         there = {path.name: path for path in directory.iterdir() if path.is_file()} | there
         layers.append((f"file in {directory}", SecretsSettingsSource(cls, directory)()))
-    if env_file and env_file.is_file():
-        dotenv = DotEnvSettingsSource(cls, env_file, dotenv_filtering="only_existing")
-        there = {name.upper(): value for name, value in dotenv.env_vars.items()} | there
-        layers.append((str(env_file), dotenv()))
-    layers.append(("command", dict(defaults or {})))
     # The first layer that has a name wins.
     origins = {name: origin for origin, layer in reversed(layers) for name in layer}
     raw = {name: value for _, layer in reversed(layers) for name, value in layer.items()}

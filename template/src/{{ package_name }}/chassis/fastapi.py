@@ -30,7 +30,7 @@ from .limits import CURRENT, Limits
 
 __all__ = ["AnyQueryRoute", "RequestModel", "Router", "create_api"]
 
-_CONTENT = {problem.MEDIA_TYPE: {"schema": problem.SCHEMA}}
+_CONTENT = {problem.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _PROBLEM = {"description": "Problem details (RFC 9457).", "content": _CONTENT}
 _JSON = re.compile(rb'application/([\w.-]+\+)?json( *; *charset=("utf-8"|utf-8))?', re.IGNORECASE)
 # What an operation takes, and where it is in a request.
@@ -118,6 +118,17 @@ Router = partial(APIRouter, route_class=StrictRoute)
 
 
 class _Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """
+        The document, with the schema of problems, which FastAPI takes from no response.
+        """
+        document = super().openapi()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas.setdefault("Problem", problem.SCHEMA)
+        # Operations that ask for credentials declare so themselves.
+        document.setdefault("security", [])
+        return document
+
     def faults(self) -> Iterator[str]:
         """
         What of its routes can't be served as declared; asked before the process serves.
@@ -147,6 +158,7 @@ def create_api(*routers: APIRouter, docs: bool = False) -> FastAPI:
         version=build["Version"],
         description=build["Summary"],
         openapi_url="/openapi.json" if docs else None,
+        servers=[{"url": "/"}],
         # Its own telemetry costs 12 % of a GET and reports to nobody here.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         responses={422: _PROBLEM, "default": _PROBLEM},

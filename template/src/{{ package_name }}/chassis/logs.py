@@ -120,7 +120,8 @@ class Logs:
         if self.console:
             own = {key: value for key, value in whole.items() if key not in self.identity}
             own |= {"timestamp": f"{whole['timestamp']:%FT%TZ}", "exc_info": error}
-            text = self.sink.cut(str(self._pretty(None, level, own)), FIT_BYTES)
+            told = f"{self.identity['process_type']:<7} {self._pretty(None, level, own)}"
+            text = self.sink.cut(told, FIT_BYTES)
             return text.encode(errors="backslashreplace")
         if error is not None:
             whole.setdefault("error", brief(error))

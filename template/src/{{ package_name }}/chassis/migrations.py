@@ -2,16 +2,19 @@
 Steps between the states of the database's schema, by Alembic; SQLAlchemy is used for nothing else.
 
 A step is named like its file, their order is that of the names, and each is one transaction.
+The comment on Alembic's table records a digest of the code of each step that was applied.
 """
 
+import ast
 import asyncio
 import io
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from hashlib import sha256
 from importlib.resources import files
 from inspect import getsource
 from typing import TYPE_CHECKING, Any
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationStep
     from sqlalchemy import Connection
 
-__all__ = ["Refused", "database_check", "lacking", "migrate", "status"]
+__all__ = ["Refused", "compare", "database_check", "differs", "known", "migrate", "status"]
 
 PACKAGE = (__package__ or "").partition(".")[0]
 # The advisory lock of whoever changes the schema.
@@ -43,9 +46,12 @@ REMOVES = re.compile(
     r'\s+(?:ONLY\s+)?([\w."]+(?:\s*,\s*[\w."]+)*)',
     re.IGNORECASE,
 )
+# These parts of a file may change after it was applied: they did not make the schema.
+HARMLESS = "import ", "from ", "def downgrade(", "revision", "down_revision"
 # The database can't, or lets this role not.
 UNAVAILABLE = (*EXPECTED, "42501")
 LOCKED = {"55P03", "40P01"}
+RECORD = re.compile(r"(\S+)=(\w{16})")
 
 Tell = Callable[..., None]
 
@@ -72,25 +78,51 @@ class Step:
     rows: dict[str, int]
 
 
-def known() -> list[str]:
+@lru_cache(maxsize=1)
+def known() -> dict[str, str]:
     """
-    The steps of this release, oldest first.
+    The steps of this release, oldest first, each with a digest of the code that makes the schema.
     """
-    names = (path.name for path in (files(PACKAGE) / "migrations" / "versions").iterdir())
-    return sorted(name[:-3] for name in names if name.endswith(".py") and name[0] not in "_.")
+    found = {}
+    for path in (files(PACKAGE) / "migrations" / "versions").iterdir():
+        if path.name.endswith(".py") and path.name[0] not in "_.":
+            words = " ".join(_words(ast.parse(path.read_text(encoding="utf-8"))))
+            found[path.name[:-3]] = sha256(words.encode()).hexdigest()[:16]
+    return dict(sorted(found.items()))
 
 
-async def lacking(query: Callable[[str], Awaitable[Any]]) -> tuple[list[str], str | None]:
+def _words(module: ast.Module) -> Iterator[str]:
     """
-    The steps that a database lacks, and its last one; *query* is `fetchval` of a connection.
+    Names and values in their order, which formatters and versions of Python leave as they are.
     """
-    steps, last = known(), None
+    for part in module.body:
+        nodes = [] if ast.unparse(part).startswith(HARMLESS) else [*ast.walk(part)]
+        docstrings = [node.value for node in nodes if isinstance(node, ast.Expr)]
+        for node in nodes:
+            for name, value in ast.iter_fields(node):
+                if isinstance(value, str | int | float) and node not in docstrings:
+                    yield from str(value).split() if name != "kind" else ()
+
+
+async def compare(query: Callable[[str], Awaitable[Any]]) -> tuple[list[str], list[str], str]:
+    """
+    The steps that a database lacks, those that were applied with other code, and its last one.
+
+    *query* is `fetchval` of a connection; the last one is empty if there is none.
+    """
+    steps, found = known(), None
     if await query("SELECT to_regclass('alembic_version')"):
-        last = await query("SELECT version_num FROM alembic_version")
-    if last is None:
-        return steps, None
-    # What this release does not know is a step of a newer one, which has all that this one needs.
-    return steps[steps.index(last) + 1 :] if last in steps else [], last
+        comment = "coalesce(obj_description(tableoid, 'pg_class'), '')"
+        found = await query(f"SELECT version_num || ' ' || {comment} FROM alembic_version")  # noqa: S608
+    last, newest = (found or " ").split(" ")[0], max(steps, default="")
+    # Releases up to 0.3.1 apply without a record, and leave the record of what they take back.
+    records = {name: code for name, code in RECORD.findall(found or "") if name <= last}
+    names = {*records, *steps} if last in records else {*records}
+    changed = {name for name in names if steps.get(name) != records.get(name)}
+    # A step behind all that this release knows is of a newer one, which has what this one needs.
+    changed |= {last} - {"", *steps}
+    changed = {name for name in changed if name <= min(last, newest)}
+    return [name for name in steps if name > last], sorted(changed), last
 
 
 def database_check(database: Database) -> Check:
@@ -100,7 +132,9 @@ def database_check(database: Database) -> Check:
 
     async def probe() -> None:
         async with database.quietly() as connection:
-            missing, _ = await lacking(connection.fetchval)
+            missing, changed, _ = await compare(connection.fetchval)
+        if changed:
+            raise differs(changed)
         if missing:
             raise RuntimeError(f"it lacks {', '.join(missing)}: run `migrate up`")
 
@@ -109,14 +143,17 @@ def database_check(database: Database) -> Check:
 
 async def status(settings: Settings, tell: Tell) -> None:
     """
-    Tell of each step whether it is applied, missing, or unknown to this release.
+    Tell of each step whether it is applied, missing, changed, or unknown to this release.
     """
     async with _connected(settings) as connection:
-        missing, last = await lacking(connection.fetchval)
-    for name in known():
-        tell("info", "migration", step=name, state="missing" if name in missing else "applied")
-    if last not in {None, *known()}:
-        tell("info", "migration", step=last, state="unknown")
+        missing, changed, last = await compare(connection.fetchval)
+    unknown = {last} - {"", *known()}
+    states = {"applied": known(), "missing": missing, "unknown": unknown, "changed": changed}
+    words = {name: word for word, names in states.items() for name in names}
+    for name, word in sorted(words.items()):
+        tell("info", "migration", step=name, state=word)
+    if changed:
+        raise differs(changed)
 
 
 async def migrate(settings: Settings, tell: Tell, *, back: int, removes: int | None) -> None:
@@ -138,7 +175,10 @@ async def migrate(settings: Settings, tell: Tell, *, back: int, removes: int | N
         lock = partial(raw.execute, "SELECT pg_advisory_lock($1)", LOCK)
         if removes is not None:
             await _patiently(lock, tell, "another migrate")
-        plan = await _plan(raw.fetchval, back)
+        missing, changed, last = await compare(raw.fetchval)
+        if changed:
+            raise differs(changed)
+        plan = await _plan(raw.fetchval, missing, last, back)
         rows = sum(sum(step.rows.values()) for step in plan)
         if removes is None:
             for step in plan:
@@ -149,20 +189,29 @@ async def migrate(settings: Settings, tell: Tell, *, back: int, removes: int | N
             told = f"{rows} rows would be removed, not {removes}; nothing was done"
             action = f"look with --dry-run; if they may go, say --yes-remove {rows}"
             raise Refused(Exit.USAGE, "migration_refused", told, action)
+        # What a release up to 0.3.1 applied has no record.
+        if not plan and last in known():
+            await raw.execute(_recording(last))
         engine = create_async_engine(
             "postgresql+asyncpg://", async_creator=reuse, poolclass=NullPool
         )
         async with engine.connect() as connection:
-            for step in plan:
-                await _patiently(partial(connection.run_sync, _apply, step), tell, step.name)
-                if back:
-                    tell("info", "migration_taken_back", step=step.name)
-                else:
-                    tell("info", "migration_applied", step=step.name)
+            for number, step in enumerate(plan):
+                begun = list[Any]()
+                work = partial(connection.run_sync, _apply, step, begun)
+                try:
+                    await _patiently(work, tell, step.name)
+                except Exception as error:
+                    error.add_note(await _left(raw, number, begun))
+                    raise
+                event = "migration_taken_back" if back else "migration_applied"
+                tell("info", event, step=step.name)
         tell("info", "migrated", steps=len(plan))
 
 
-async def _plan(query: Callable[[str], Awaitable[Any]], back: int) -> list[Step]:
+async def _plan(
+    query: Callable[[str], Awaitable[Any]], names: list[str], last: str, back: int
+) -> list[Step]:
     """
     The steps to take, and what each would remove; raises `Refused` where there is no way.
     """
@@ -176,13 +225,12 @@ async def _plan(query: Callable[[str], Awaitable[Any]], back: int) -> list[Step]
             told = f"{name} is behind {before} by its name, not by its down_revision"
             action = f"let down_revision be {before!r}, and give each step the name of its file"
             raise Refused(Exit.BUG, "migration_broken", told, action)
-    names, last = await lacking(query)
     make = MigrationStep.upgrade_from_script
     if back:
         applied = [name for name in steps if name not in names]
         names, make = applied[: -back - 1 : -1], MigrationStep.downgrade_from_script
         fixed = [name for name in names if not getattr(steps[name].module, "downgrade", None)]
-        told = f"{last} is of a newer release" if last not in {None, *steps} else ""
+        told = f"{last} is of a newer release" if last not in {"", *steps} else ""
         told = told or (f"there are only {len(names)}" if len(names) < back else "")
         told = told or (f"{fixed[0]} has no downgrade()" if fixed else "")
         if told:
@@ -218,13 +266,14 @@ def _sql(function: Callable[[], None]) -> str:
     return written.getvalue().strip()
 
 
-def _apply(connection: "Connection", step: Step) -> None:
+def _apply(connection: "Connection", step: Step, begun: list[Any]) -> None:
     from alembic.operations import Operations
     from alembic.runtime.migration import MigrationContext
 
     function = step.run.migration_fn
 
     def run() -> None:
+        begun.append(connection.exec_driver_sql("SELECT pg_current_xact_id()").scalar_one())
         for table, rows in step.rows.items():
             # From here on nobody adds any; who reads may go on.
             connection.exec_driver_sql(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
@@ -235,6 +284,7 @@ def _apply(connection: "Connection", step: Step) -> None:
                     Exit.TEMPORARY, "migration_refused", told, "look again, and tell anew"
                 )
         function()
+        connection.exec_driver_sql(_recording(step.name, is_applied=step.run.is_upgrade))
 
     step.run.migration_fn = run
     options = {"transaction_per_migration": True, "fn": lambda *_: [step.run]}
@@ -244,6 +294,25 @@ def _apply(connection: "Connection", step: Step) -> None:
             context.run_migrations()
     finally:
         step.run.migration_fn = function
+
+
+def _recording(last: str, *, is_applied: bool = True) -> str:
+    """
+    The statement that records all steps up to *last*, or before it.
+    """
+    steps = [f"{n}={d}" for n, d in known().items() if n < last or (is_applied and n == last)]
+    return f"COMMENT ON TABLE alembic_version IS '{' '.join(steps)}'"
+
+
+async def _left(raw: "asyncpg.Connection[asyncpg.Record]", number: int, begun: list[Any]) -> str:
+    """
+    What is done after the step behind *number* others failed: it may have committed by itself.
+    """
+    ends = {"in doubt"} if begun else {"aborted"}
+    with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        ends = {await raw.fetchval("SELECT pg_xact_status($1)", xid) for xid in begun}
+    part = "nothing of it" if ends <= {"aborted"} else "a part of it may be"
+    return f"{number} steps before it are done, {part}"
 
 
 async def _patiently(work: Callable[[], Awaitable[object]], tell: Tell, name: str) -> None:
@@ -287,6 +356,15 @@ async def _connected(settings: Settings) -> AsyncIterator["asyncpg.Connection[as
         raise _explained(error) from error
 
 
+def differs(changed: list[str]) -> Refused:
+    """
+    The refusal of a database that was made by other code.
+    """
+    told = f"{', '.join(changed)} is not the code that was applied"
+    action = "restore the file as it was applied, and write the change as a new step"
+    return Refused(Exit.BUG, "migration_broken", f"{told}: {action}", action)
+
+
 def _state(error: BaseException) -> str:
     """
     The SQLSTATE, which SQLAlchemy wraps.
@@ -295,17 +373,19 @@ def _state(error: BaseException) -> str:
 
 
 def _explained(error: Exception) -> Refused:
-    cause = f"{type(error).__name__}: {error}".removesuffix(": ")
-    cause = ": ".join([*getattr(error, "__notes__", ())[:1], cause])
+    # The name of the step, and what is left of it.
+    name, left = [*getattr(error, "__notes__", []), "", ""][:2]
+    cause = f"{name}: {type(error).__name__}: {error}".removeprefix(": ").removesuffix(": ")
+    code, event, told = Exit.BUG, "migration_broken", "mend the step"
+    is_lost = isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError))
     if _state(error) in LOCKED:
         told = "others use what it needs; try again later, or when there is less to do"
-        return Refused(Exit.TEMPORARY, "migration_waits", cause, told)
-    is_lost = isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError))
-    if is_lost or _state(error).startswith(UNAVAILABLE):
+        code, event = Exit.TEMPORARY, "migration_waits"
+    elif is_lost or _state(error).startswith(UNAVAILABLE):
         told = "check APP_DATABASE_URL, its role, and that the database runs"
         if _state(error) == "57014":
             told = "raise APP_MIGRATION_STATEMENT_SECONDS, or let the step do less at a time"
         is_ours = isinstance(error, asyncpg.ClientConfigurationError)
         code = Exit.CONFIGURATION if is_ours else Exit.UNAVAILABLE
-        return Refused(code, "database_unavailable", cause, told)
-    return Refused(Exit.BUG, "migration_broken", cause, "mend the step; nothing of it was done")
+        event = "database_unavailable"
+    return Refused(code, event, cause, f"{told}; {left}".removesuffix("; "))

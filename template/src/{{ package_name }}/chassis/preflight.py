@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from .database import Connection, Database, connection_options, open_database
 from .exits import Exit
-from .migrations import known, lacking
+from .migrations import compare, differs, known
 from .settings import Settings, place_of
 
 __all__ = ["Finding", "examine"]
@@ -146,7 +146,9 @@ async def _clock(connection: Connection) -> Finding:
 
 
 async def _migrations(connection: Connection) -> Finding:
-    missing, last = await lacking(connection.fetchval)
+    missing, changed, last = await compare(connection.fetchval)
+    if changed:
+        return "migrations", Exit.BUG, str(differs(changed))
     if missing:
         return "migrations", Exit.UNAVAILABLE, f"{', '.join(missing)}: run `migrate up`"
     told = f"{last} is the last one" + ("" if last in known() else ", of a newer release")

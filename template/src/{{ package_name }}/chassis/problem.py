@@ -12,10 +12,13 @@ __all__ = ["MEDIA_TYPE", "SCHEMA", "Refused", "Unavailable", "body"]
 
 MEDIA_TYPE = "application/problem+json"
 TEXTS = {name: {"type": "string"} for name in ("type", "title", "detail", "instance", "reason")}
+# The chassis' own errors have all three; a route may add members of its own.
+ERROR = {name: {"type": "string"} for name in ("detail", "in", "pointer")}
+ERRORS = {"type": "array", "items": {"type": "object", "properties": ERROR}}
 SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "instance"],
-    "properties": {**TEXTS, "status": {"type": "integer"}, "errors": {"type": "array"}},
+    "properties": {**TEXTS, "status": {"type": "integer"}, "errors": ERRORS},
 }
 
 
