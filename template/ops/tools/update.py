@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,7 +225,7 @@ def _changes(step: Step) -> str:
 
 
 @contextmanager
-def _as_it_was(project: Project) -> Iterator[None]:
+def _as_it_was(project: Project) -> Generator[None]:
     """
     The tree was clean: whatever ends this early, and be it a signal, ends where it began.
     """

@@ -10,7 +10,7 @@ import asyncio
 import io
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -333,7 +333,7 @@ async def _patiently(work: Callable[[], Awaitable[object]], tell: Tell, name: st
 
 
 @asynccontextmanager
-async def _connected(settings: Settings) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+async def _connected(settings: Settings) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"]:
     """
     A connection with limits of its own; whatever goes wrong with it becomes `Refused`.
     """
