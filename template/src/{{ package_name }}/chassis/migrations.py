@@ -204,8 +204,10 @@ async def migrate(settings: Settings, tell: Tell, *, back: int, removes: int | N
                 except Exception as error:
                     error.add_note(await _left(raw, number, begun))
                     raise
-                event = "migration_taken_back" if back else "migration_applied"
-                tell("info", event, step=step.name)
+                if back:
+                    tell("info", "migration_taken_back", step=step.name)
+                else:
+                    tell("info", "migration_applied", step=step.name)
         tell("info", "migrated", steps=len(plan))
 
 
