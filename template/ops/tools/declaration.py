@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
-from yaml.composer import ComposerError
 
 from ops.tools.finding import hide
 
@@ -103,7 +102,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # as stubbed
-            raise ComposerError(None, None, "write aliases (`*`) out", mark)
+            raise yaml.MarkedYAMLError(None, None, "write aliases (`*`) out", mark)
         return super().compose_node(parent, index)
 
 
