@@ -159,10 +159,10 @@ def wait_until_ready(process: subprocess.Popen[bytes], folder: Path, log: Path) 
     status = folder / "data/postmaster.pid"
     while True:
         with contextlib.suppress(FileNotFoundError):
-            if status.read_text().rstrip().endswith("\nready"):
+            if status.read_text(encoding="utf-8").rstrip().endswith("\nready"):
                 return
         is_late = process.poll() is not None or time.monotonic() > limit
-        assert not is_late, log.read_text()
+        assert not is_late, log.read_text(encoding="utf-8")
         time.sleep(0.02)
 
 

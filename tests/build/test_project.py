@@ -360,9 +360,23 @@ def test_newcomer(copy: Copy, uv: Uv, start_in: Callable[..., Any]) -> None:
     edit(project / ".env.example", "# APP_ANNOUNCE_URL=\n", "")
     edit(project / "tests" / "conftest.py", "return {}", 'return {"APP_GREETING": "Hello"}')
     edit(project / "tests" / "conftest.py", '"/v1/notes", 200', '"/v1/greeting", 200')
+    test = "tests/system/test_configuration.py::test_required_settings_are_everywhere"
+    named = subprocess.run(
+        ["uv", "run", "--quiet", "pytest", "-q", test],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    setting = "APP_ENVIRONMENT: production\n"
+    edit(project / "compose.yaml", setting, f"{setting}      APP_GREETING: Hello\n")
+    (project / ".ci" / "image.env").write_text("APP_GREETING=Hello\n")
 
     ended = subprocess.run([".ci/run"], cwd=project, capture_output=True, text=True, check=False)
 
+    assert "compose.yaml, services.web.environment, lacks APP_GREETING" in named
+    assert ".ci/image.env, which `.ci/run image` reads, lacks APP_GREETING" in named
+    assert ".env.example" not in named
     assert ended.returncode == 0, ended.stdout + ended.stderr
     below = (project / "pyproject.toml").read_text().split("# Yours below.")[1]
     assert "humanize" in below.split("]")[0]

@@ -181,3 +181,17 @@ def test_nothing_is_unbounded() -> None:
                 made = ast.unparse(node.func).rpartition(".")[2]
                 said = {keyword.arg for keyword in node.keywords}
                 assert bounds.get(made, "") in {"", *said}, f"{path.name}:{node.lineno} {made}"
+
+
+def test_context_managers_are_generators() -> None:
+    """
+    A function that becomes a context manager returns a generator: an editor strikes `Iterator`
+    through, which is deprecated there.
+    """
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                made = {ast.unparse(one) for one in node.decorator_list}
+                result = ast.unparse(node.returns) if node.returns else ""
+                if made & {"contextmanager", "asynccontextmanager"}:
+                    assert "Generator[" in result, f"{path.name}:{node.lineno}"

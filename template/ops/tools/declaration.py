@@ -102,7 +102,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # as stubbed
-            raise yaml.composer.ComposerError(None, None, "write aliases (`*`) out", mark)
+            raise yaml.MarkedYAMLError(None, None, "write aliases (`*`) out", mark)
         return super().compose_node(parent, index)
 
 

@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +118,7 @@ def wrong_waivers(project: Project) -> list[str]:
 
 
 @contextmanager
-def rendered(project: Project) -> Iterator[Path]:
+def rendered(project: Project) -> Generator[Path]:
     """
     A folder with what the template makes of the recorded answers at the recorded version; raises
     Refusal, and Malformed where the answers are no answers.

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -275,7 +275,7 @@ def _changes(step: Step) -> str:
 
 
 @contextmanager
-def _as_it_was(project: Project, lock: bytes | None) -> Iterator[None]:
+def _as_it_was(project: Project, lock: bytes | None) -> Generator[None]:
     """
     The tree was clean but for *lock*, which copier would refuse, too. If anything ends this early,
     also a signal, it ends where it began.

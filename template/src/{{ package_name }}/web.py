@@ -2,7 +2,7 @@
 The composition root of the web process: its parts, wired. The chassis runs it.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -24,7 +24,7 @@ def api(*, docs: bool = False) -> FastAPI:
 
 
 @asynccontextmanager
-async def compose(settings: Settings) -> AsyncIterator[Web]:
+async def compose(settings: Settings) -> AsyncGenerator[Web]:
     """
     Settings in, parts out; what is opened here is closed when the process stops.
     """

@@ -3,12 +3,15 @@ Configuration: strict, complete, explained, and never a secret in it.
 """
 
 import json
+import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 PROJECT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -29,6 +32,51 @@ def test_settings_of_these_tests(run: Run) -> None:
     ended = run("config", "show")
 
     assert ended.returncode == 0, f"set it in `environment` of tests/conftest.py: {ended.stderr}"
+
+
+def test_required_settings_are_everywhere(command: list[str]) -> None:
+    """
+    A required setting is in each file of this project that starts the service, or describes how.
+    """
+    ended = subprocess.run(  # noqa: S603  # the service under test, without a setting
+        [*command, "config", "show"],
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    required = [name for name, problem in faults(ended).items() if "missing" in problem]
+
+    lacking = [
+        f"{where} lacks {name}"
+        for where, known in places()
+        for name in required
+        if name not in known
+    ]
+    assert not lacking, f"a required setting is a line of its own there: {lacking}"
+
+
+def places() -> Iterator[tuple[str, str]]:
+    """
+    Each such file or part of it, with the text that has to name the settings.
+    """
+    yield ".env.example", (PROJECT / ".env.example").read_text(encoding="utf-8")
+    # `.ci/run image` gives the image a database of its own; a job only lists its jobs there.
+    image, serves = PROJECT / ".ci" / "image.env", {"web.py", "worker.py"}
+    if any((PROJECT / path).exists() for path in (".github", ".ci/gitlab.yml")) and any(
+        path.name in serves for path in PROJECT.glob("src/*/*.py")
+    ):
+        text = image.read_text(encoding="utf-8") if image.exists() else ""
+        yield ".ci/image.env, which `.ci/run image` reads,", f"{text} APP_DATABASE_URL"
+    if (PROJECT / "compose.yaml").exists():
+        text = (PROJECT / "compose.yaml").read_text(encoding="utf-8")
+        services: dict[str, dict[str, Any]] = yaml.safe_load(text)["services"]
+        for name in ("web", "worker", "job"):
+            service = services.get(name, {})
+            # What a file outside of the repository holds can't be seen.
+            if service and "env_file" not in service:
+                given = f"{service.get('environment')} {service.get('secrets')}"
+                yield f"compose.yaml, services.{name}.environment,", given.upper()
 
 
 @pytest.mark.promise("C1")

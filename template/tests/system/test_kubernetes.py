@@ -143,13 +143,17 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     The same without a tool, names and labels aside; raises AssertionError for what it can't tell.
     """
     why = "can't be read without kubectl; install it to test this overlay"
-    loaded = yaml.safe_load(path.read_text())
+    loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert loaded.keys() <= READABLE, f"{path}: {sorted(loaded.keys() - READABLE)} {why}"
     counts = {each["name"]: each["count"] for each in loaded.get("replicas", [])}
     for resource in loaded.get("resources", []):
         there = path.parent / resource
         assert there.exists(), f"{path}: {resource} {why}"
-        inner = read(there / path.name) if there.is_dir() else yaml.safe_load_all(there.read_text())
+        inner = (
+            read(there / path.name)
+            if there.is_dir()
+            else yaml.safe_load_all(there.read_text(encoding="utf-8"))
+        )
         for document in filter(None, inner):
             name = document["metadata"]["name"]
             for each, count in counts.items():
@@ -162,7 +166,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         assert not other, f"{path}: {sorted(other)} {why}"
         lines = list(generator.get("literals", []))
         for name in generator.get("envs", []):
-            lines += (path.parent / name).read_text().splitlines()
+            lines += (path.parent / name).read_text(encoding="utf-8").splitlines()
         pairs = [line.partition("=") for line in lines if line.strip() and line[0] != "#"]
         data = {name: text.strip("\"'") for name, _, text in pairs}
         yield {"kind": "ConfigMap", "metadata": {"name": generator["name"]}, "data": data}

@@ -23,8 +23,8 @@ def test_one_truth(compare: Callable[..., None], path: Path, name: str) -> None:
     """
     Pause, grace period, checks and ports carry the numbers of the settings.
     """
-    job = path.read_text()
-    given = (FOLDER / name).read_text() if name else ""
+    job = path.read_text(encoding="utf-8")
+    given = (FOLDER / name).read_text(encoding="utf-8") if name else ""
 
     assert after(job, f'task "{kind(job)}"', "kill_signal") == "SIGTERM", (
         f"{path.relative_to(PROJECT)}: only SIGTERM drains"
@@ -41,8 +41,8 @@ def test_runs_end_before_the_next(
     """
     What runs by a schedule does so as often as declared, by UTC, and not beside itself.
     """
-    job = path.read_text()
-    given = (FOLDER / name).read_text() if name else ""
+    job = path.read_text(encoding="utf-8")
+    given = (FOLDER / name).read_text(encoding="utf-8") if name else ""
     if kind(job) == "job":
         settings = values(FOLDER / name if name else path, variables(given))
         between = interval(after(job, "periodic", "cron") or "")

@@ -39,6 +39,6 @@ def _environment(database_url: str) -> dict[str, str]:
 @pytest.fixture(name="smoke", scope="session")
 def _smoke() -> tuple[str, str, int]:
     """
-    A request that answers when the service is up: method, path, status. A 404 will do, too.
+    A request that answers when the service is up: method, path, status. The status may be 404.
     """
     return ("GET", "/v1/notes", 200)

@@ -8,7 +8,7 @@ import asyncio
 import math
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -76,7 +76,7 @@ class Database:
         return self._hold(self._tell)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator["Connection"]:
+    async def transaction(self) -> AsyncGenerator["Connection"]:
         """
         A connection in a transaction: all of it, or nothing.
         """
@@ -106,7 +106,7 @@ class Database:
         return self._hold(lambda *_: None)
 
     @asynccontextmanager
-    async def _hold(self, tell: Callable[[dict[str, str]], None]) -> AsyncIterator["Connection"]:
+    async def _hold(self, tell: Callable[[dict[str, str]], None]) -> AsyncGenerator["Connection"]:
         connection = None
         try:
             with using("database"):
@@ -185,7 +185,7 @@ class Database:
 
 
 @asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[Database]:
+async def open_database(settings: Settings) -> AsyncGenerator[Database]:
     """
     The database of `database_url`; nothing is connected until it is needed.
     """

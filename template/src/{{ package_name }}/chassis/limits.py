@@ -3,7 +3,7 @@ What a route declares for itself where the settings do not suit it, and how a st
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -94,7 +94,7 @@ CURRENT: ContextVar[Current] = ContextVar("request", default=Current())  # noqa:
 
 
 @contextmanager
-def using(dependency: str) -> Iterator[None]:
+def using(dependency: str) -> Generator[None]:
     """
     Note that the current request, message or job uses *dependency* until the end of the block.
     """

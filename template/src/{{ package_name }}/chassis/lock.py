@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -37,7 +37,7 @@ def hold(settings: Settings, key: FileName) -> AbstractAsyncContextManager[Lost]
 
 
 @asynccontextmanager
-async def _in_file(settings: Settings, key: str) -> AsyncIterator[Lost]:
+async def _in_file(settings: Settings, key: str) -> AsyncGenerator[Lost]:
     """
     On this machine only; the kernel frees it, however the process ends. Raises `OSError`.
     """
@@ -53,7 +53,7 @@ async def _in_file(settings: Settings, key: str) -> AsyncIterator[Lost]:
 
 
 @asynccontextmanager
-async def _in_database(settings: Settings, key: str) -> AsyncIterator[Lost]:
+async def _in_database(settings: Settings, key: str) -> AsyncGenerator[Lost]:
     """
     Of the session of a connection of its own: the database frees it when that is gone.
     """

@@ -10,7 +10,7 @@ import asyncio
 import io
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -204,8 +204,10 @@ async def migrate(settings: Settings, tell: Tell, *, back: int, removes: int | N
                 except Exception as error:
                     error.add_note(await _left(raw, number, begun))
                     raise
-                event = "migration_taken_back" if back else "migration_applied"
-                tell("info", event, step=step.name)
+                if back:
+                    tell("info", "migration_taken_back", step=step.name)
+                else:
+                    tell("info", "migration_applied", step=step.name)
         tell("info", "migrated", steps=len(plan))
 
 
@@ -333,7 +335,7 @@ async def _patiently(work: Callable[[], Awaitable[object]], tell: Tell, name: st
 
 
 @asynccontextmanager
-async def _connected(settings: Settings) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+async def _connected(settings: Settings) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"]:
     """
     A connection with limits of its own; whatever goes wrong with it becomes `Refused`.
     """

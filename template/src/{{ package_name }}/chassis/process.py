@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -182,7 +182,7 @@ class Process:
         }
 
     @contextmanager
-    def _guard(self, cause: str) -> Iterator[None]:
+    def _guard(self, cause: str) -> Generator[None]:
         try:
             yield
         except BaseException as error:  # noqa: BLE001  # the process ends

@@ -141,7 +141,7 @@ class Settings(BaseSettings):
     out_body_max_bytes: Annotated[int, Field(ge=0)] = 1_048_576
     """A larger answer of another service is an error."""
     database_url: Secret[_DatabaseUrl] | None = None
-    """PostgreSQL: postgresql://USER:PASSWORD@HOST/NAME?sslmode=verify-full&sslrootcert=FILE."""
+    """PostgreSQL, as postgresql://USER:PASSWORD@HOST/NAME?sslmode=verify-full&sslrootcert=FILE."""
     database_password_file: FilePath | None = None
     """File with the password, read at each connect; the one in the URL does not count then."""
     pool_size_max: Annotated[int, Field(ge=1, le=1000)] = 10
@@ -185,7 +185,7 @@ class Settings(BaseSettings):
     job_interval_seconds: Annotated[float, Field(gt=0, le=31_622_400)] = 86_400
     """Declared: time between two starts of a job."""
     job_jitter_seconds: Annotated[float, Field(ge=0, le=86400)] = 0
-    """A job waits at random, up to so long, before it starts."""
+    """Jitter: before it starts, a job waits for a random time of at most this."""
     job_lock_dir: DirectoryPath | None = None
     """Folder for the locks of jobs where no database is; that of temporary files if unset."""
     job_ping_url: Secret[Url] | None = None

@@ -8,7 +8,7 @@ own, outlives a slow handler and a blocked event loop, but not the process.
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -117,7 +117,7 @@ def run(compose: Compose, process: Process) -> None:
     own = process.settings.model_copy(update={"pool_size_max": 2})
 
     @asynccontextmanager
-    async def composed(settings: Any) -> AsyncIterator[_Wired]:
+    async def composed(settings: Any) -> AsyncGenerator[_Wired]:
         async with open_database(own) as database, compose(settings) as worker:
             consumer = _Consumer(worker.handlers, process, database)
             process.supervise("backlog", partial(watch, database, worker.handlers, own))

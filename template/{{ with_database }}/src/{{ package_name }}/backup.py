@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -241,7 +241,7 @@ async def _compare_schema(connection: "Connection", manifest: dict[str, Any]) ->
 
 
 @asynccontextmanager
-async def _scratch(settings: Settings) -> AsyncIterator[Settings]:
+async def _scratch(settings: Settings) -> AsyncGenerator[Settings]:
     """
     The settings of an empty database, which is dropped again; one of a killed run is, too.
     """

@@ -2,7 +2,7 @@
 What runs by a schedule: a function per job, and the composition root of their process.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -33,7 +33,7 @@ JOBS = {"backup": back_up, "restore": restore}
 
 
 @asynccontextmanager
-async def compose(settings: Settings) -> AsyncIterator[Jobs]:
+async def compose(settings: Settings) -> AsyncGenerator[Jobs]:
     """
     Settings in, jobs out; what is opened here is closed when the run ends.
     """

@@ -2,7 +2,7 @@
 The composition root of the worker process: its parts, wired. The chassis runs it.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from .chassis.worker import Worker
@@ -14,7 +14,7 @@ __all__ = ["compose"]
 
 
 @asynccontextmanager
-async def compose(settings: Settings) -> AsyncIterator[Worker]:
+async def compose(settings: Settings) -> AsyncGenerator[Worker]:
     """
     Settings in, parts out; what is opened here is closed when the process stops.
     """

@@ -4,7 +4,7 @@ What runs by a schedule: a function per job, and the composition root of their p
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -54,7 +54,7 @@ JOBS = {"sweep": sweep}
 
 
 @asynccontextmanager
-async def compose(settings: Settings) -> AsyncIterator[Jobs]:
+async def compose(settings: Settings) -> AsyncGenerator[Jobs]:
     """
     Settings in, jobs out; what is opened here is closed when the run ends.
     """
