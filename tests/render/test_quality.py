@@ -449,3 +449,22 @@ def test_stdlib_names_are_known() -> None:
 
     assert public <= {*listed}
     assert importlib.util.find_spec("order_desk") is None
+
+
+@pytest.mark.parametrize("answers", ANSWERS, ids=repr)
+def test_generated_code_needs_no_notice(render: Render, answers: dict[str, Any]) -> None:
+    """
+    A service says under which licence its files are, and that is the one that the template's
+    licence names for them: it asks for no notice. No file is there for that alone.
+    """
+    project = render(**answers)
+    licence = (ROOT / "LICENSE").read_text()
+
+    assert "SPDX: MIT-0" in licence
+    assert "template/" in licence.partition("SPDX: MIT-0")[2]
+    # First the text of MIT, by which tools know it.
+    assert licence.startswith("MIT License\n\nCopyright (c) ")
+    assert "MIT-0" in (ROOT / "README.md").read_text()
+    for name in ("README.md", "src/order_desk/chassis/__init__.py"):
+        assert "under MIT-0" in (project / name).read_text()
+    assert not [path for path in files(project) if "licen" in path.name.lower()]

@@ -15,6 +15,7 @@ from update.losses import carried, commit, conflicts, contents, is_seed, losses,
 
 Project = Callable[..., Path]
 Update = Callable[..., None]
+Findings = Callable[..., str]
 
 WITH_DATABASE = {"database": "postgresql"}
 EVERYTHING = {
@@ -40,6 +41,9 @@ LATER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 MEMORY = "src/order_desk/memory.py"
 
+# These have nothing that a person still has to wire.
+WIRED = {"platforms", "pipeline", "telemetry", "job"}
+
 # As in test_updates.py: there, lines of the team lie beside the next service.
 PARTED = {"0.1.0": {"worker", "job with a database", "web"}}
 
@@ -56,11 +60,13 @@ def test_part_arrives_once(
     project: Project,
     at: Project,
     update: Update,
+    findings: Findings,
 ) -> None:
     """
     From every release: what is ours is as if it had been chosen at once, the part's seeds are
     there, and nothing of the team's is another. A second time changes nothing, and brings back no
-    seed that the team deleted; unchosen, what is ours goes, and seeds stay.
+    seed that the team deleted; unchosen, what is ours goes, and seeds stay. The project's own check
+    is green, where nothing is left to be wired.
     """
     version, name, state = case
     is_edited = state == "edited"
@@ -85,6 +91,8 @@ def test_part_arrives_once(
     may = new | {each for each in differing if not is_seed(each)}
     may |= {each for each, text in held.items() if carried(text.decode()) != text.decode()}
     assert statuses(folder).keys() <= may
+    if name in WIRED and not is_edited:
+        assert findings(folder, formatted=False) == ""
 
     for index, each in enumerate(sorted(new)):
         if index % 2:

@@ -90,7 +90,9 @@ def scope(project: Project) -> str:
     differ in each service, so only a render can be compared with them.
     """
     recorded = answers(project)
-    owned = _owned(project, recorded, None) if recorded else []
+    if recorded is None:
+        return f"nothing was compared, because there is no {ANSWERS}"
+    owned = _owned(project, recorded, None)
     here = [each for each in owned if each.is_chosen and (project.root / each.name).exists()]
     left = [each.name for each in here if not each.digest]
     return f"{len(here) - len(left)} files compared with {SUMS}" + (
@@ -198,7 +200,7 @@ def _drift(arguments: argparse.Namespace, project: Project) -> int:
                 shown = [_difference(project, edit) for edit in edits if arguments.diff]
         else:
             edits, shown = look(project), []
-            _tell_scope(project)
+            print(f"drift: {scope(project)}", file=sys.stderr)
     except Refusal as error:
         print(f"drift: {error}", file=sys.stderr)
         return error.code
@@ -206,14 +208,6 @@ def _drift(arguments: argparse.Namespace, project: Project) -> int:
     for text in filter(None, [*told, *shown]):
         print(text)
     return 1 if told and arguments.strict else 0
-
-
-def _tell_scope(project: Project) -> None:
-    """
-    On stderr, as it is about the look and not about a file.
-    """
-    if answers(project):
-        print(f"drift: {scope(project)}", file=sys.stderr)
 
 
 def _difference(project: Project, edit: Edit) -> str:
@@ -340,7 +334,7 @@ def main() -> NoReturn:
         for edit in look(project):
             if not edit.is_waived:
                 print(f"warning: {edit.line}", file=sys.stderr)
-        _tell_scope(project)
+        print(f"drift: {scope(project)}", file=sys.stderr)
     except Malformed as error:
         print(error, file=sys.stderr)
         sys.exit(78)

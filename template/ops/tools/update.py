@@ -154,14 +154,12 @@ def _finish(project: Project) -> list[str]:
     What keeps the project from having a lock file and formatted lines: a migration may have given
     them another length.
     """
-    if (ended := call(project, "uv", "lock")).returncode:
-        return [f"`uv lock` failed: {last(ended)}"]
     changed = _git(project, "diff", "--relative", "--name-only", "--diff-filter=M", "--", "*.py")
-    if not changed:
-        return []
     format_ = (sys.executable, "-m", "ruff", "format", "--quiet", "--", *changed.splitlines())
-    ended = call(project, *format_)
-    return [f"`ruff format` failed: {last(ended)}"] if ended.returncode else []
+    for name, command in {"uv lock": ("uv", "lock"), "ruff format": format_}.items():
+        if command[-1] != "--" and (ended := call(project, *command)).returncode:
+            return [f"`{name}` failed: {last(ended)}"]
+    return []
 
 
 def _find(project: Project, answers: dict[str, Any], wanted: str | None, folder: Path) -> Step:
@@ -198,24 +196,19 @@ def _pages(answers: dict[str, Any], source: str, new: str) -> str:
 
 def _migrations(step: Step) -> list[str]:
     """
-    What copier runs of the template's: the command, and what its script says of itself.
+    The scripts of the template that copier runs, and what each says of itself.
     """
     config = yaml.safe_load((step.folder / "copier.yml").read_text())
     told = []
     for each in config.get("_migrations", []):
         version = str(each.get("version", step.new))
         if release(step.old) < release(version) <= release(step.new):
-            command = each.get("command", "")
-            words = command if isinstance(command, str) else " ".join(map(str, command))
-            # As a person would call it.
-            words = re.sub(r"\{\{ *_copier_python *\}\}", "python", words)
-            words = re.sub(r"\{\{ *_version_current *\}\}", version, words)
-            words = re.sub(r"\{\{.*?\}\}/?", "", words)
-            script = re.search(r"hooks/\S+\.py", words)
-            path = step.folder / (script[0] if script else "")
+            script = re.search(r"hooks/\S+?\.py", str(each.get("command", "")))
+            name = script[0] if script else "a command of copier.yml"
+            path = step.folder / name
             said = ast.get_docstring(ast.parse(path.read_text())) if path.is_file() else None
             about = f" ({said.splitlines()[0]})" if said else ""
-            told.append(f"the migration to {version}, `{words}`{about}")
+            told.append(f"the migration to {version}, `{name}`{about}")
     return told
 
 
