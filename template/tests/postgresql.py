@@ -117,18 +117,10 @@ def install(folder: Path, password: str, *, programs: Path | None = None) -> Pat
 
 
 def launch(
-    programs: Path,
-    folder: Path,
-    log: Path,
-    *settings: str,
-    port: int,
-    garbage: Path | None = None,
-    held: tuple[int, ...] = (),
+    programs: Path, folder: Path, log: Path, *settings: str, port: int, garbage: Path | None = None
 ) -> subprocess.Popen[bytes]:
     """
     Serve *folder*/data until the standard input of the process is closed; then remove *garbage*.
-
-    The server inherits the file descriptors *held*.
     """
     own = ("listen_addresses=127.0.0.1", "unix_socket_directories=", f"port={port}")
     options = [word for setting in (*own, *_FAST, *settings) for word in ("-c", setting)]
@@ -145,7 +137,8 @@ def launch(
             env=_ENVIRONMENT | {"GARBAGE": str(garbage or "")},
             # Control-C is for the tests, which then close the standard input.
             start_new_session=True,
-            pass_fds=held,
+            # It inherits what was made inheritable, as a lock may be.
+            close_fds=False,
             **_user(),
         )
 
@@ -221,8 +214,8 @@ def keep(folder: Path, name: str) -> None:
             programs = install(folder, password)
         port, safe = _port(folder / "port"), ("fsync=on", "full_page_writes=on")
         place = f"{password}@127.0.0.1:{port}"
-        locks = (held.fileno(),)
-        with launch(programs, folder, log, *safe, port=port, held=locks) as process:
+        os.set_inheritable(held.fileno(), True)  # noqa: FBT003  # positional only
+        with launch(programs, folder, log, *safe, port=port) as process:
             wait_until_ready(process, folder, log)
             if not is_made.exists():
                 execute(

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from harness import clean, free_ports, wait_until
+from pages import blocks
 from releases import NEXT
 
 Copy = Callable[..., Path]
@@ -431,6 +432,17 @@ def test_dev_without_a_wheel(everything: Path, start: Callable[..., Terminal]) -
     assert "uv sync --python 3.14" in terminal.said
 
 
+def test_settings_in_a_script(project: Path) -> None:
+    """
+    What the page shows for a script reads the environment and, by uv, .env.
+    """
+    script, command = blocks("settings", "In a script or a notebook")
+    (project / "script.py").write_text(script)
+    (project / ".env").write_text("APP_PAGE_SIZE_MAX=7\n")
+
+    assert run_in(project, command) == "7\n"
+
+
 # Each process type alone, with and without a database, and all of them.
 ANSWERS = [
     ("web", ""),
@@ -484,5 +496,7 @@ def test_first_commands(
         "",
     ]
     readme = (project / "README.md").read_text()
+    if processes == "job" and not database:
+        assert not re.search(r"(?i)notes|http:|port 8|ports|/livez", readme)
     assert f"\n    {run}\n" in readme
     assert made.partition(" && ")[2] in readme

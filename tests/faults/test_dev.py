@@ -54,3 +54,15 @@ def test_processes_end_with_dev(dev: subprocess.Popen[bytes], tmp_path: Path) ->
     dev.wait()
 
     wait_until(lambda: has_ended(web))
+
+
+def test_lines_are_told_apart(dev: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """
+    Each log line begins with the process type, and has colours at a terminal only.
+    """
+    said = tmp_path / "said"
+    wait_until(lambda: "started" in said.read_text(), seconds=60)
+
+    assert dev.poll() is None
+    assert any(line.startswith("web     20") for line in said.read_text().splitlines())
+    assert "\x1b" not in said.read_text()

@@ -314,7 +314,6 @@ def _run(kind: str, root: str, *arguments: object, dev: Any = None) -> None:
     """
     Compose the process type from the module *root*, and run it to its end; *dev* has its parent.
     """
-    from .chassis.dev import follow
     from .chassis.logs import Logs, get_logger
     from .chassis.process import Process
 
@@ -338,6 +337,8 @@ def _run(kind: str, root: str, *arguments: object, dev: Any = None) -> None:
         log.warning("setting_unknown", variable=name, action="unset it: nothing reads it")
     if dev and dev.parent:
         # Ctrl-C reaches this process and `dev`, which then sends SIGTERM. One of them is enough.
+        from .chassis.dev import follow
+
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         process.supervise_thread("parent", partial(follow, dev.parent))
     try:

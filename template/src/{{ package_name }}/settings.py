@@ -3,6 +3,9 @@ What this service reads from its environment: a field per variable, its docstrin
 
 `page_size_max` is read from APP_PAGE_SIZE_MAX. A field without a default is required. Add a new
 one to `.env.example`, below "Yours", and a required one to `tests/conftest.py` too.
+
+`Settings()` alone reads nothing. A script or a notebook imports `load` from `chassis.environment`,
+and calls `load(Settings).settings`.
 """
 
 from pydantic import Field, HttpUrl

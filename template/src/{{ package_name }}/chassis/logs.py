@@ -43,8 +43,8 @@ class Logs:
         self.identity, self.console = identity, console
         self.sink, self._told = Sink(secrets), 0
         self.flood = Flood(self.line, self.sink.cut)
-        plain = structlog.dev.plain_traceback
-        self._pretty = structlog.dev.ConsoleRenderer(os.isatty(1), exception_formatter=plain)
+        plain, colors = structlog.dev.plain_traceback, os.isatty(1)
+        self._pretty = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)
         if not console:
             sys.stdout = _Printed("stdout", 1, self.sink)
             sys.stderr = _Printed("stderr", 2, self.sink)
