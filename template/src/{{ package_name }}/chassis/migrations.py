@@ -175,10 +175,7 @@ async def migrate(settings: Settings, tell: Tell, *, back: int, removes: int | N
         lock = partial(raw.execute, "SELECT pg_advisory_lock($1)", LOCK)
         if removes is not None:
             await _patiently(lock, tell, "another migrate")
-        missing, changed, last = await compare(raw.fetchval)
-        if changed:
-            raise differs(changed)
-        plan = await _plan(raw.fetchval, missing, last, back)
+        plan, last = await _plan(raw.fetchval, back)
         rows = sum(sum(step.rows.values()) for step in plan)
         if removes is None:
             for step in plan:
@@ -211,11 +208,10 @@ async def migrate(settings: Settings, tell: Tell, *, back: int, removes: int | N
         tell("info", "migrated", steps=len(plan))
 
 
-async def _plan(
-    query: Callable[[str], Awaitable[Any]], names: list[str], last: str, back: int
-) -> list[Step]:
+async def _plan(query: Callable[[str], Awaitable[Any]], back: int) -> tuple[list[Step], str]:
     """
-    The steps to take, and what each would remove; raises `Refused` where there is no way.
+    The steps to take, what each would remove, and the last one that is applied; raises `Refused`
+    where there is no way.
     """
     from alembic.runtime.migration import MigrationStep
     from alembic.script import ScriptDirectory
@@ -227,6 +223,9 @@ async def _plan(
             told = f"{name} is behind {before} by its name, not by its down_revision"
             action = f"let down_revision be {before!r}, and give each step the name of its file"
             raise Refused(Exit.BUG, "migration_broken", told, action)
+    names, changed, last = await compare(query)
+    if changed:
+        raise differs(changed)
     make = MigrationStep.upgrade_from_script
     if back:
         applied = [name for name in steps if name not in names]
@@ -246,7 +245,7 @@ async def _plan(
         there = [t for t in sorted(tables) if await query(f"SELECT to_regclass('{t}')")]
         rows = {table: await query(f"SELECT count(*) FROM {table}") for table in there}  # noqa: S608
         plan.append(Step(name=name, run=run, sql=sql, rows=rows))
-    return plan
+    return plan, last
 
 
 def _sql(function: Callable[[], None]) -> str:
