@@ -583,13 +583,14 @@ def test_broken_answers(project: Path, text: str, said: str) -> None:
 
 def test_who_left_the_template_has_none(project: Path) -> None:
     """
-    Without answers nothing is the template's: nothing is told, and there is nothing to render.
+    Without answers nothing is the template's: no file is named, and there is nothing to render.
     """
     edit(project / LIMITS)
     (project / ".copier-answers.yml").unlink()
 
     gone = "drift: there is no .copier-answers.yml: this project has left the template"
-    assert ask(project, "--strict") == (0, [], [])
+    nothing = "drift: nothing was compared, because there is no .copier-answers.yml"
+    assert ask(project, "--strict") == (0, [], [nothing])
     assert ask(project, "--render") == (1, [], [gone])
     assert template_files(Project(project)).result == Result.PASS
 
