@@ -18,13 +18,13 @@ DEMO = ROOT / "tests" / "in_place" / "demo_service"
 CHASSIS = PACKAGE / "chassis"
 
 # docs/decisions/chassis.md: for a web service. What only some answers bring has its own budget.
-CHASSIS_LINES = 2_420
+CHASSIS_LINES = 2_489
 CHOSEN = {
     "sentry.py": 56,
     "opentelemetry.py": 75,
     "database.py": 170,
-    "migrations.py": 214,
-    "preflight.py": 112,
+    "migrations.py": 267,
+    "preflight.py": 114,
     "idempotency.py": 52,
     "job.py": 168,
     "lock.py": 41,

@@ -6,7 +6,7 @@ from harness import TEMPLATE
 from test_chassis import code_lines
 
 # Tools that nobody reads at 4 am, and that somebody has to maintain.
-OPS_LINES = 2_358
+OPS_LINES = 2_397
 
 
 def test_ops_is_small() -> None:

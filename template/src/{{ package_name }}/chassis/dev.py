@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
@@ -48,7 +48,7 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def database(name: str) -> Iterator[str]:
+def database(name: str) -> Generator[str]:
     """
     Serve the database whose data is in .dev; its URL. Exits if that can't be done.
     """
