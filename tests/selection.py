@@ -19,7 +19,16 @@ from typing import Any
 import pytest
 from harness import ROOT
 
-__all__ = ["IS_NIGHTLY", "before", "changed", "imported", "left_out", "others_nightly", "touches"]
+__all__ = [
+    "IS_NIGHTLY",
+    "before",
+    "changed",
+    "code",
+    "imported",
+    "left_out",
+    "others_nightly",
+    "touches",
+]
 
 IS_NIGHTLY = bool(os.environ.get("FIVEWEEKS_NIGHTLY"))
 TESTS = ROOT / "tests"
@@ -44,9 +53,10 @@ def left_out(item: pytest.Item) -> str:
     if item.get_closest_marker("nightly"):
         return "nightly"
     covers = [marker.args for marker in item.iter_markers("covers")]
-    if covers and not any(map(touches, covers)) and not imported(item.path) & changed():
-        return "nothing that it covers changed"
-    return ""
+    if not covers or any(map(touches, covers)):
+        return ""
+    is_new = any(_is_new(ROOT / name) for name in imported(item.path) & changed())
+    return "" if is_new else "nothing that it covers changed"
 
 
 def touches(patterns: Sequence[str]) -> bool:
@@ -66,6 +76,7 @@ def changed() -> frozenset[str]:
     return frozenset([*found, *_git("ls-files", "--others", "--exclude-standard").splitlines()])
 
 
+@functools.cache
 def before(path: Path) -> str:
     """
     The text of a file without the change; empty if the change added it.
@@ -74,6 +85,33 @@ def before(path: Path) -> str:
         return _git("show", f"{_base()}:{path.relative_to(ROOT)}")
     except subprocess.CalledProcessError:
         return ""
+
+
+@functools.cache
+def code(text: str, function: str = "") -> str:
+    """
+    What a module of tests does, or one function of it: without imports and markers, so that what
+    only decides when a test runs is no change of it.
+    """
+    found = ast.parse(text)
+    for node in ast.walk(found):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.decorator_list = [
+                one for one in node.decorator_list if "parametrize" in ast.unparse(one)
+            ]
+    parts = [
+        ast.dump(node)
+        for node in found.body
+        if not isinstance(node, ast.Import | ast.ImportFrom)
+        and not ast.unparse(node).startswith("pytestmark = ")
+        and (not function or getattr(node, "name", "") == function)
+    ]
+    return "\n".join(parts)
+
+
+@functools.cache
+def _is_new(path: Path) -> bool:
+    return code(before(path)) != code(path.read_text())
 
 
 @functools.cache

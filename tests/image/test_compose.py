@@ -310,6 +310,7 @@ def test_compose_has_a_database(with_database: Composed) -> None:
 
 
 @pytest.mark.promise("P2")
+@pytest.mark.nightly
 @pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("postgres")
 def test_functions_of_the_runbook(with_database: Composed) -> None:

@@ -63,7 +63,7 @@ def test_what_a_change_touches_runs(clone: Path, name: str) -> None:
     """
     path = clone / name
     text = path.read_text() if path.exists() else None
-    path.write_text(f"{text or ''}\n")
+    path.write_text(f"{text or ''}\nNEW = 1\n")
     try:
         told = collected(clone, ABOUT)
     finally:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from environments import duplicate
 from harness import ROOT
-from mutations import FILE, MUTATIONS, affected, file_of, proof_of
+from mutations import MUTATIONS, affected, file_of, proof_of
 from runner import Ended, Order
 from selection import IS_NIGHTLY, before, changed
 
@@ -28,7 +28,7 @@ def chosen(config: pytest.Config) -> list[str]:
     """
     if IS_NIGHTLY or config.option.keyword:
         return list(MUTATIONS)
-    return affected({Path(path) for path in changed()}, before=before(FILE))
+    return affected({Path(path) for path in changed()}, before=before)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

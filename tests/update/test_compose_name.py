@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from releases import NEXT, RELEASES
+from selection import others_nightly
 from update.edits import EDITS
 from update.future import FUTURE
 from update.losses import commit, conflicts, move
@@ -28,8 +29,8 @@ def name_in(project: Path) -> str | None:
     return name
 
 
-@pytest.mark.parametrize("edits", [(), EDITS], ids=["pristine", "edited"])
-@pytest.mark.parametrize("version", ["0.1.0", [*RELEASES][-1]])
+@pytest.mark.parametrize("edits", [EDITS, pytest.param((), marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("version", others_nightly(["0.1.0", [*RELEASES][-1]]))
 def test_volumes_stay_where_they_are(
     version: str, edits: Any, project: Project, update: Update, future: Path
 ) -> None:

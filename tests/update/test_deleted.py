@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from harness import ROOT
 from releases import RELEASES
+from selection import others_nightly
 from update.losses import commit, conflicts, contents, statuses
 
 Project = Callable[..., Path]
@@ -58,7 +59,7 @@ def delete(folder: Path, paths: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("version", RELEASES)
+@pytest.mark.parametrize("version", others_nightly(RELEASES))
 def test_stays_deleted(
     version: str, name: str, *, project: Project, update: Update, findings: Findings
 ) -> None:
