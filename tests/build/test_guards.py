@@ -12,6 +12,7 @@ import copier
 import pytest
 from harness import ROOT
 from releases import add_release, git, make_repository
+from selection import IS_NIGHTLY
 
 pytestmark = pytest.mark.covers(
     "template/.ci/*",
@@ -19,8 +20,13 @@ pytestmark = pytest.mark.covers(
 
 Copy = Callable[..., Path]
 
-NO_LOCK = ".ci/run: uv.lock is missing: run `uv lock`, and commit it"
-STALE = ".ci/run: uv.lock is not what pyproject.toml asks for: run `uv lock`, and commit it"
+# Without the variable that these tests set, which would make another lock file.
+LOCK = "uv lock" if IS_NIGHTLY else "env -u UV_EXCLUDE_NEWER uv lock"
+NO_LOCK = f".ci/run: uv.lock is missing: run `{LOCK}`, and commit it"
+STALE = (
+    f".ci/run: uv.lock is not what pyproject.toml asks for: run `{LOCK}`, and commit it; "
+    "if that changes nothing, a variable of uv is set where you ran it: `env | grep '^UV_'`"
+)
 
 
 def check(project: Path, **environment: str) -> tuple[int, list[str]]:

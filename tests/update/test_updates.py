@@ -177,6 +177,7 @@ def test_tests_are_green_afterwards(
     """
     folder = project(version, EDITS)
     update(folder)
+    take_the_template_s(folder)
     uv("sync", "--quiet", cwd=folder)
     commit(folder, "updated")
 
