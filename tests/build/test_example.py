@@ -2,6 +2,7 @@
 A service without its example: what is pasted is docs/how-to/example.md.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
