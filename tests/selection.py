@@ -70,7 +70,7 @@ def touches(patterns: Sequence[str]) -> bool:
 def changed() -> frozenset[str]:
     """
     The files that differ from where this branch left main, with what is not committed. On main, and
-    where no main is known, those that differ from the release before this version.
+    where no main is known, those that differ from the newest release. FIVEWEEKS_BASE wins.
     """
     found = _git("diff", "--name-only", _base()).splitlines()
     return frozenset([*found, *_git("ls-files", "--others", "--exclude-standard").splitlines()])
@@ -126,9 +126,8 @@ def _merge_base() -> str:
         base = head = ""
     if base != head:
         return base
-    own = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     releases: dict[str, str] = tomllib.loads((ROOT / "releases.toml").read_text())
-    return next(releases[version] for version in reversed(releases) if version != own)
+    return list(releases.values())[-1]
 
 
 def _git(*arguments: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pages import blocks, paste
+from selection import others_nightly
 
 Copy = Callable[..., Path]
 COMBINATIONS = [
@@ -35,7 +36,7 @@ def without_example(copy: Copy, processes: list[str], database: str) -> Path:
     return project
 
 
-@pytest.mark.parametrize(("processes", "database"), COMBINATIONS)
+@pytest.mark.parametrize(("processes", "database"), others_nightly(COMBINATIONS[::-1], arguments=2))
 def test_is_gone(copy: Copy, processes: list[str], database: str) -> None:
     """
     One block removes it in every combination, and the checks of the service pass.
@@ -50,6 +51,7 @@ def test_is_gone(copy: Copy, processes: list[str], database: str) -> None:
     paste(".ci/run check", project, {})
 
 
+@pytest.mark.covers("docs/how-to/example.md")
 @pytest.mark.parametrize(("processes", "database"), WHOLE)
 def test_leaves_a_green_service(copy: Copy, processes: list[str], database: str) -> None:
     """

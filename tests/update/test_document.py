@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from harness import ROOT, clean
 from pages import blocks, surroundings
 from releases import NEXT, git
@@ -139,6 +140,7 @@ FLEET: dict[str, tuple[str, list[str], dict[str, Any], Callable[[Path], None] | 
 }
 
 
+@pytest.mark.covers("docs/how-to/update.md", "copier.yml", "hooks/*", "template/.ci/*")
 def test_many_as_the_page_says(project: Project, repository: Path, tmp_path: Path) -> None:
     """
     Side by side, of every release, with a database and without: each checkout is named, starts from
