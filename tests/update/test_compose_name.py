@@ -60,7 +60,7 @@ def test_name_stays(own: str, project: Project, update: Update, future: Path) ->
     folder = project(NEXT, EDITS, **ANSWERS)
     new, path = name_in(folder), folder / "compose.yaml"
     if own:
-        path.write_text(path.read_text().replace("name: order-desk\n", f"name: {own}\n", 1))
+        path.write_text(path.read_text().replace('name: "order-desk"\n', f"name: {own}\n", 1))
         commit(folder, "named")
     move(folder, future)
 
