@@ -49,7 +49,7 @@ def test_orm(project: Path, postgresql: PostgreSQL) -> None:
     """
     The engine of the page has the limits of the settings, on a frozen database too.
     """
-    (code,) = re.findall(r"```python\n(.*?)```", (HOW_TO / "orm.md").read_text(), re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", (HOW_TO / "orm.md").read_text(), re.DOTALL)[0]
     (project / "src" / "order_desk" / "orm.py").write_text(code)
     command = [str(project / ".venv" / "bin" / "python"), "-c"]
     command.append(PROBE.replace("URL", repr(postgresql.url)))

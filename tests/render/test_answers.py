@@ -172,11 +172,16 @@ def ask_less(template: Path, git: Callable[..., str]) -> None:
     """
     answers = template / "template" / "{{_copier_conf.answers_file}}.jinja"
     text = answers.read_text()
+    # In a folder that the team emptied, nothing arrives.
+    kept_test = template / "template" / "tests" / "system" / "conftest.py"
+    code = kept_test.read_text()
     config = yaml.safe_load((template / "copier.yml").read_text())
     kept = ("_min_copier_version", "_subdirectory", "_envops", "service_name", "package_name")
     git("rm", "--quiet", "-r", "template", cwd=template)
     answers.parent.mkdir(exist_ok=True)
     answers.write_text(text)
+    kept_test.parent.mkdir(parents=True)
+    kept_test.write_text(code)
     old = {name: config[name] for name in kept}
     (template / "copier.yml").write_text(yaml.safe_dump(old, sort_keys=False))
     git("add", "--all", cwd=template)

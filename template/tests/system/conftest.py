@@ -447,6 +447,22 @@ def _worker(command: list[str], environment: dict[str, str], tmp_path: Path) -> 
             service.process.kill()
 
 
+@pytest.fixture(name="worker_beside", scope="session")
+def _worker_beside(
+    command: list[str], environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """
+    A ready worker with its defaults, for tests that leave it as it is.
+    """
+    service = Service([*command, "worker"], environment, tmp_path_factory.mktemp("worker"))
+    with service.process:
+        try:
+            service.wait_until_ready()
+            yield service
+        finally:
+            service.process.kill()
+
+
 @pytest.fixture(name="empty_url")
 def _empty_url(environment: dict[str, str]) -> Iterator[str]:
     """

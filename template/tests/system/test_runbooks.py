@@ -45,7 +45,8 @@ def blocks() -> list[Any]:
             line = text.count("\n", 0, block.start("script")) + 1
             if not NOT_RUN.fullmatch(block["before"].strip()):
                 script = block["script"]
-                found.setdefault(script, pytest.param(script, id=f"{path.name}:{line}"))
+                block_id = f"{path.name}:{line}"
+                found.setdefault(script, pytest.param(path.stem, script, id=block_id))
     return [*found.values()]
 
 
@@ -74,14 +75,24 @@ def _situation(
 
 
 @pytest.mark.promise("P2")
-@pytest.mark.parametrize("script", blocks())
-def test_command(script: str, situation: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("book", "script"), blocks())
+def test_command(
+    request: pytest.FixtureRequest,
+    book: str,
+    script: str,
+    situation: dict[str, str],
+    tmp_path: Path,
+) -> None:
     """
     Each command can be run as it is printed. It may fail in one way only: a `grep` that finds
     nothing, because this service is healthy. In a faulted service it finds something: that is what
     the template's tests show.
     """
     others = {name: text for name, text in os.environ.items() if not name.startswith("APP_")}
+    if book == "worker" and any(PROJECT.glob("src/*/worker.py")):
+        worker = request.getfixturevalue("worker_beside")
+        known = {"LOG": str(worker.stdout), "PID": str(worker.process.pid)}
+        situation = situation | worker.environment | known
     failures = tmp_path / "failures"
     failures.touch()
 
