@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from harness import wait_until
+from harness import slack, wait_until
 
 FAST = {"check_interval_seconds": 0.1, "check_timeout_seconds": 0.05}
 Start = Callable[..., Any]
@@ -71,7 +71,7 @@ def test_liveness_is_the_last_resort(start: Start, ask: Ask) -> None:
     Where the watchdog does not end a process whose loop is stuck, liveness fails after twice its
     time.
     """
-    service = start(watchdog_seconds=1, request_deadline_seconds=0.9)
+    service = start(watchdog_seconds=slack(1), request_deadline_seconds=0.9)
     began = time.monotonic()
     ask(service, "/faults/debugged?seconds=30")
 

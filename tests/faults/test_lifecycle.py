@@ -313,7 +313,7 @@ def test_stuck_loop_dies(start: Start, ask: Ask) -> None:
     """
     An event loop blocked for longer than the watchdog allows: all stacks, exit 70.
     """
-    service = start(watchdog_seconds=1, request_deadline_seconds=0.5)
+    service = start(watchdog_seconds=slack(1), request_deadline_seconds=0.5)
 
     ask(service, "/faults/block?seconds=60")
     code = service.wait(seconds=20)
@@ -328,7 +328,7 @@ def test_held_gil_dies(start: Start, ask: Ask) -> None:
     """
     Even when no Python thread can run, the process ends, with plain text as its last words.
     """
-    service = start(watchdog_seconds=1, request_deadline_seconds=0.5)
+    service = start(watchdog_seconds=slack(1), request_deadline_seconds=0.5)
 
     ask(service, "/faults/hold-gil")
     code = service.wait()
@@ -342,7 +342,7 @@ def test_paused_process_lives_on(start: Start) -> None:
     """
     A process that was stopped and goes on, as by a suspended machine, is not taken for stuck.
     """
-    service = start(watchdog_seconds=1, request_deadline_seconds=0.5)
+    service = start(watchdog_seconds=slack(1), request_deadline_seconds=0.5)
 
     service.send_signal(signal.SIGSTOP)
     with pytest.raises(AssertionError):

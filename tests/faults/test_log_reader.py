@@ -91,7 +91,7 @@ def test_no_line_is_lost(start: Start, end: str, code: int, event: str) -> None:
     """
     However the process ends while it is under load: who got an answer has a line, before the last.
     """
-    limits = {"watchdog_seconds": 1, "request_deadline_seconds": 0.5}
+    limits = {"watchdog_seconds": slack(1), "request_deadline_seconds": 0.5}
     service = start(drain_seconds=1, **limits)
     clients = Clients(service)
 
@@ -289,7 +289,7 @@ def test_stalled_reader_holds_no_end(start: Start, path: str, code: int) -> None
     """
     A crash, the watchdog and its last resort end the process although nobody reads what they say.
     """
-    limits = {"watchdog_seconds": 1, "request_deadline_seconds": 0.5}
+    limits = {"watchdog_seconds": slack(1), "request_deadline_seconds": 0.5}
     service = start(prefix=stalled(full=True), **limits)
 
     with suppress(OSError, http.client.HTTPException):

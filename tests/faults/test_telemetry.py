@@ -125,7 +125,7 @@ def test_crash_is_reported(
     """
     The last thing that a process does before it ends is to tell why.
     """
-    service = start(sentry_dsn=tracker.dsn, watchdog_seconds=1, request_deadline_seconds=0.5)
+    service = start(sentry_dsn=tracker.dsn, watchdog_seconds=slack(1), request_deadline_seconds=0.5)
 
     ask(service, f"/faults/{path}", method="POST" if "trip" in path else "GET")
 
