@@ -124,6 +124,7 @@ def test_a_problem_is_one_component(service: Service) -> None:
     assert set(errors["items"]["properties"]) == {"detail", "in", "pointer"}
 
 
+@covers
 def test_python_client(service: Service, start_in: Callable[..., Any]) -> None:
     """
     A client that openapi-python-client generates passes mypy's strict rules, and reads notes and

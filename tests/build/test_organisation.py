@@ -29,7 +29,7 @@ COPY, UPDATE = "uvx --from copier copier copy --quiet --defaults", "uvx --from x
 AFTER = "100.0.0"
 NAMES = {"1.2.0": NEXT, "1.3.0": AFTER}
 # Each costs some seconds.
-covers = pytest.mark.covers("docs/how-to/organisation.md", "questions/*", "copier.yml")
+pytestmark = pytest.mark.covers("docs/how-to/organisation.md", "questions/*", "copier.yml")
 TOKEN = "canary-of-the-token"  # noqa: S105  # made up
 
 
@@ -188,7 +188,6 @@ def test_fork_merges_and_its_services_update(
     }
 
 
-@covers
 def test_change_of_the_fork_reaches_its_services(world: World, fork: Path, service: Path) -> None:
     """
     A release of the fork alone brings another image to its services; their answers stay.
@@ -248,7 +247,6 @@ def test_services_move_to_the_fork_and_back(
     assert not conflicts(project)
 
 
-@covers
 def test_fork_without_our_tags_says_so(world: World, fork: Path, tmp_path: Path) -> None:
     """
     A fork that does not know the release a service was made from says so, and changes nothing.
@@ -267,7 +265,6 @@ def test_fork_without_our_tags_says_so(world: World, fork: Path, tmp_path: Path)
     assert git("status", "--porcelain", cwd=project) == ""
 
 
-@covers
 def test_preset(world: World, tmp_path: Path) -> None:
     """
     A preset answers when a service is made. It is recorded: an update needs none, a changed one
@@ -380,7 +377,6 @@ def test_private_repository(service: Path, private: str, tmp_path: Path) -> None
             assert TOKEN.encode() not in path.read_bytes(), path
 
 
-@covers
 def test_trust(world: World, fork: Path, service: Path, tmp_path: Path) -> None:
     """
     An update that crosses a migration ends with 4 and changes nothing, until it is trusted, by the

@@ -77,6 +77,7 @@ def _backups_of(
     return backups_of
 
 
+@pytest.mark.covers("template/*/backup.py", "template/src/*/chassis/job.py")
 @pytest.mark.promise("J1")
 def test_killed_at_any_moment(postgresql: PostgreSQL, backups_of: BackupsOf) -> None:
     """
