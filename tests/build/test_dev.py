@@ -22,6 +22,14 @@ from harness import clean, free_ports, wait_until
 from pages import blocks
 from releases import NEXT
 
+pytestmark = pytest.mark.covers(
+    "template/src/{{ package_name }}/chassis/dev.py",
+    "scripts/try",
+    "template/README.md.jinja",
+    "template/src/{{ package_name }}/__main__.py",
+    "template/tests/postgresql.py",
+)
+
 Copy = Callable[..., Path]
 
 

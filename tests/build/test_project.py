@@ -121,6 +121,7 @@ def test_own_tests(copy: Copy, uv: Uv, version: str) -> None:
     assert (project / ".venv" / "bin" / f"python{version}").exists()
 
 
+@pytest.mark.covers("template/ops/*", "template/tests/*", "template/*/tests/*")
 @pytest.mark.parametrize(
     "answers",
     others_nightly(

@@ -20,6 +20,12 @@ import pytest
 from faulty_postgresql import PostgreSQL
 from harness import ROOT, clean
 
+pytestmark = pytest.mark.covers(
+    "template/src/{{ package_name }}/chassis/job.py",
+    "template/src/{{ package_name }}/chassis/lock.py",
+    "template/*/backup.py",
+)
+
 KILLS = 20
 
 

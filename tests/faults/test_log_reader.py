@@ -19,6 +19,13 @@ import pytest
 from harness import slack, wait_until
 from readers import stalled
 
+pytestmark = pytest.mark.covers(
+    "template/src/{{ package_name }}/chassis/logs.py",
+    "template/src/{{ package_name }}/chassis/process.py",
+    "template/src/{{ package_name }}/chassis/sink.py",
+    "template/src/{{ package_name }}/chassis/watchdog.py",
+)
+
 Start = Callable[..., Any]
 
 

@@ -9,6 +9,14 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.covers(
+    "template/src/{{ package_name }}/chassis/excerpt.py",
+    "template/src/{{ package_name }}/chassis/logs.py",
+    "template/src/{{ package_name }}/chassis/opentelemetry.py",
+    "template/src/{{ package_name }}/chassis/sentry.py",
+    "template/src/{{ package_name }}/chassis/sink.py",
+)
+
 LINE_BYTES = 65_536
 Start = Callable[..., Any]
 

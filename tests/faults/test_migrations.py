@@ -17,6 +17,12 @@ import pytest
 from faulty_postgresql import PostgreSQL
 from harness import ROOT, wait_until
 
+pytestmark = pytest.mark.covers(
+    "template/src/{{ package_name }}/chassis/database.py",
+    "template/src/{{ package_name }}/chassis/migrations.py",
+    "template/src/{{ package_name }}/__main__.py",
+)
+
 STEP = '''"""
 Made by a test.
 """

@@ -20,6 +20,11 @@ from harness import ROOT
 from releases import NEXT, RELEASES, add_release, git
 from selection import others_nightly
 
+pytestmark = pytest.mark.covers(
+    "copier.yml",
+    "docs/reference/update-errors.md",
+)
+
 LATER = "99.1.0"
 """The same as what is in the working tree, as one release more: no migration lies between."""
 

@@ -14,6 +14,11 @@ from update.edits import EDITS
 from update.future import FUTURE
 from update.losses import commit, conflicts, move
 
+pytestmark = pytest.mark.covers(
+    "copier.yml",
+    "template/compose.yaml.jinja",
+)
+
 Project = Callable[..., Path]
 Update = Callable[..., None]
 

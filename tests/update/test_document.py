@@ -50,6 +50,7 @@ def paste(commands: str, cwd: Path, **environment: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.covers("docs/how-to/update.md", "copier.yml", "hooks/*", "template/.ci/*")
 def test_update_as_the_page_says(project: Project, findings: Findings) -> None:
     """
     The commands work as they are pasted: it is told that there is something new, the update keeps

@@ -18,6 +18,11 @@ from harness import ROOT, clean, wait_until
 from releases import NEXT, RELEASES, add_release, crosses_migration, git, make_repository
 from selection import IS_NIGHTLY, others_nightly
 
+pytestmark = pytest.mark.covers(
+    "copier.yml",
+    "hooks/*",
+)
+
 ANSWERS = {
     "database": "postgresql",
     "processes": ["web", "worker", "job"],
