@@ -125,7 +125,8 @@ def test_crash_is_reported(
     """
     The last thing that a process does before it ends is to tell why.
     """
-    service = start(sentry_dsn=tracker.dsn, watchdog_seconds=slack(1), request_deadline_seconds=0.5)
+    limits = {"watchdog_seconds": slack(1), "telemetry_flush_seconds": slack(2)}
+    service = start(sentry_dsn=tracker.dsn, request_deadline_seconds=0.5, **limits)
 
     ask(service, f"/faults/{path}", method="POST" if "trip" in path else "GET")
 
@@ -383,6 +384,7 @@ def test_no_secret_is_sent(
     """
     settings: dict[str, Any] = {"token": canary, "key": canary, "log_level": "debug"}
     settings |= {"sentry_dsn": tracker.dsn, "otlp_endpoint": collector.endpoint, "backing": "down"}
+    settings |= {"telemetry_flush_seconds": slack(2)}
     service = start(ready=False, **settings)
     service.wait_for("started")
 
