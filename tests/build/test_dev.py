@@ -254,6 +254,19 @@ def test_dev_serves_and_reloads(terminal: Terminal, project: Path) -> None:
     wait_until(lambda: not left_behind(terminal.process.pid))
 
 
+def answer_past_a_breakpoint(terminal: Terminal, project: Path) -> str:
+    """
+    Ask for notes, look at a value at the breakpoint, and go on; the answer.
+    """
+    with ThreadPoolExecutor(max_workers=1) as background:
+        answer = background.submit(ask, project, "/v1/notes")
+        terminal.read_until("(Pdb)")
+        terminal.type("p size\n")
+        terminal.read_until("20")
+        terminal.type("c\n")
+        return answer.result(timeout=30)
+
+
 def test_breakpoints_work(terminal: Terminal, project: Path) -> None:
     """
     A breakpoint stops at the keyboard, for as long as one likes, and goes on.
@@ -264,14 +277,7 @@ def test_breakpoints_work(terminal: Terminal, project: Path) -> None:
     )
     terminal.read_until("started")
 
-    with ThreadPoolExecutor(max_workers=1) as background:
-        answer = background.submit(ask, project, "/v1/notes")
-        terminal.read_until("(Pdb)")
-        terminal.type("p size\n")
-        terminal.read_until("20")
-        terminal.type("c\n")
-
-        assert '"items"' in answer.result(timeout=30)
+    assert '"items"' in answer_past_a_breakpoint(terminal, project)
 
 
 @pytest.mark.parametrize("arguments", [(), ("web",)])
@@ -289,13 +295,7 @@ def test_module_runs_as_the_command_does(
     terminal = start(project, *arguments, command=(python, "-m", "order_desk", "dev"))
     terminal.read_until("started")
 
-    with ThreadPoolExecutor(max_workers=1) as background:
-        answer = background.submit(ask, project, "/v1/notes")
-        terminal.read_until("(Pdb)")
-        terminal.type("p size\n")
-        terminal.read_until("20")
-        terminal.type("c\n")
-        assert '"items"' in answer.result(timeout=30)
+    assert '"items"' in answer_past_a_breakpoint(terminal, project)
     # After `c`, Ctrl-C belongs to the debugger.
     terminal.process.terminate()
 

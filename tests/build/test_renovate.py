@@ -2,8 +2,7 @@
 Renovate, really run, finds the template's next version by our `renovate.json`, and what it then
 does needs no trust.
 
-Installing it takes half a minute and 360 MB, once: one commit in four tries it, `nightly` always.
-There it never skips: without network or Node the tests fail.
+Installing it takes half a minute and 360 MB. Without network or Node the tests fail.
 """
 
 import json

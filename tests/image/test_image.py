@@ -5,7 +5,6 @@ The image of a fresh service: what is in it, and how a container of it behaves.
 import gzip
 import io
 import json
-import os
 import re
 import shutil
 import statistics
@@ -312,7 +311,7 @@ def test_starts_as_fast_as_outside(container: Any, podman: Run, copy: Callable[.
     assert statistics.median(ratios) < 1.5, ratios
 
 
-@pytest.mark.skipif(not os.environ.get("FIVEWEEKS_NIGHTLY"), reason="nightly")
+@pytest.mark.nightly
 def test_newer_python(podman: Run, build: Any, locked: Callable[..., Path]) -> None:
     """
     The next Python will do as well: the image is built and prints its version.

@@ -438,13 +438,7 @@ def _worker(command: list[str], environment: dict[str, str], tmp_path: Path) -> 
     """
     folder = tmp_path / "worker"
     folder.mkdir()
-    service = Service([*command, "worker"], environment, folder)
-    with service.process:
-        try:
-            service.wait_until_ready()
-            yield service
-        finally:
-            service.process.kill()
+    yield from working(command, environment, folder)
 
 
 @pytest.fixture(name="worker_beside", scope="session")
@@ -454,7 +448,14 @@ def _worker_beside(
     """
     A ready worker with its defaults, for tests that leave it as it is.
     """
-    service = Service([*command, "worker"], environment, tmp_path_factory.mktemp("worker"))
+    yield from working(command, environment, tmp_path_factory.mktemp("worker"))
+
+
+def working(command: list[str], environment: dict[str, str], folder: Path) -> Iterator[Service]:
+    """
+    A ready worker, and then its end.
+    """
+    service = Service([*command, "worker"], environment, folder)
     with service.process:
         try:
             service.wait_until_ready()
