@@ -521,10 +521,11 @@ def test_pool_that_is_used_up_is_no_outage(serve: Start, postgresql: PostgreSQL)
     Whether the pool is used up or the database is away can be told by the reason of the failures.
     """
     service = serve(postgresql, pool_size_max=1)
-    at_once(service, "/faults/database/sleep?seconds=0.5", 8)
+    service.get("/faults/database/backend")
+    at_once(service, "/faults/database/sleep?seconds=1", 8)
     used_up = reasons(service)
     postgresql.freeze()
-    at_once(service, "/faults/database/sleep?seconds=0.5", 8)
+    at_once(service, "/faults/database/sleep?seconds=1", 8)
 
     assert used_up == {"PoolTimeout"}
     assert "TimeoutError" in reasons(service)
