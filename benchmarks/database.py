@@ -21,7 +21,9 @@ import subjects
 from page import Bars, Section, spread
 from requests import NAMES, Subject
 
-sys.path += [str(subjects.ROOT / "tests"), str(subjects.ROOT / "template" / "tests")]
+sys.path += [
+    str(subjects.ROOT / folder) for folder in ("tests", "tests/instruments", "template/tests")
+]
 from faulty_postgresql import PostgreSQL
 
 BOUND, BACK_SECONDS = 1.3, 5

@@ -23,7 +23,7 @@ from typing import Any
 import subjects
 from page import Bars, Section
 
-sys.path.append(str(subjects.ROOT / "tests"))
+sys.path.append(str(subjects.ROOT / "tests" / "instruments"))
 import balancer
 import openloop
 

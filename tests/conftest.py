@@ -15,6 +15,7 @@ from typing import Any
 
 import copier
 import pytest
+import warm
 from environments import compile_modules, duplicate, environment
 from harness import ROOT, clean, system
 from releases import NEXT, make_repository
@@ -236,6 +237,14 @@ def _uv() -> Callable[..., subprocess.CompletedProcess[str]]:
     return uv
 
 
+class Service(system.Service):  # type: ignore[misc, name-defined]  # loaded from a file
+    """
+    A service that a process has been kept warm for.
+    """
+
+    begin = staticmethod(warm.begin)
+
+
 @pytest.fixture(name="start_in")
 def _start_in(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """
@@ -255,7 +264,7 @@ def _start_in(tmp_path: Path) -> Iterator[Callable[..., Any]]:
         named = {f"APP_{name.upper()}": str(value) for name, value in settings.items()}
         scripts = tomllib.loads((project / "pyproject.toml").read_text())["project"]["scripts"]
         command = project / ".venv" / "bin" / next(iter(scripts))
-        service = system.Service([*prefix, str(command), *(arguments or ["web"])], named, folder)
+        service = Service([*prefix, str(command), *(arguments or ["web"])], named, folder)
         started.append(service)
         if ready:
             service.wait_until_ready()

@@ -152,6 +152,7 @@ def imported(path: Path) -> frozenset[str]:
         for node in ast.walk(ast.parse(one.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            places = [folder / f"{name}.py" for name in names for folder in (TESTS, one.parent)]
+            folders = (TESTS, TESTS / "instruments", one.parent)
+            places = [folder / f"{name}.py" for name in names for folder in folders]
             waiting += filter(Path.is_file, places)
     return frozenset(str(one.relative_to(ROOT)) for one in found if one != TESTS / "harness.py")

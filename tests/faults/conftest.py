@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from faulty_postgresql import PostgreSQL, Tables
 from harness import slack, system
 
@@ -59,7 +60,9 @@ class _Shared(system.Service):  # type: ignore[misc, name-defined]  # loaded fro
     A service for tests that leave it as it was. Each sees only the lines written since it began.
     """
 
-    def begin(self) -> None:
+    begin = staticmethod(warm.begin)
+
+    def look(self) -> None:
         self._seen = {path: len(_lines(path)) for path in (self.stdout, self.stderr)}
 
     def lines(self) -> list[dict[str, Any]]:
@@ -99,7 +102,7 @@ def _share(
             command = [str(project / ".venv" / "bin" / "order-desk"), "web"]
             running[key] = _Shared(command, named, tmp_path_factory.mktemp("shared"))
         service = running[key]
-        service.begin()
+        service.look()
         service.wait_until_ready()
         return service
 

@@ -99,7 +99,7 @@ def test_a_test_depends_on_what_it_imports() -> None:
     found = imported(ROOT / "tests" / "build" / "test_leaving.py")
 
     assert {"tests/build/test_leaving.py", "tests/pages.py", "tests/releases.py"} <= found
-    assert "tests/openloop.py" not in found
+    assert "tests/instruments/openloop.py" not in found
 
 
 def patterns() -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn, TypedDict
 
 import pytest
+import warm
 from faulty_postgresql import Tables, install
 
 __all__ = ["Ended", "Order"]
@@ -87,6 +88,7 @@ def _begin(order: Order) -> int:
     if unchanged := order["unchanged"]:
         # Once, and not in each process.
         install(prepare=Tables(Path(unchanged)))
+    warm.prepare(Path(order["project"], ".venv", "bin", "python"))
     return os.fork() or _run(order)
 
 

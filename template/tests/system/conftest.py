@@ -60,6 +60,8 @@ class Service:
     One process of the service, with ports of its own.
     """
 
+    begin: Callable[..., "subprocess.Popen[bytes]"] = subprocess.Popen
+
     def __init__(self, command: list[str], environment: Mapping[str, str], folder: Path) -> None:
         self.port, self.admin_port = free_ports()
         self.environment = {
@@ -71,7 +73,7 @@ class Service:
         }
         self.stdout, self.stderr = folder / "stdout", folder / "stderr"
         with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
-            self.process = subprocess.Popen(  # noqa: S603  # the service under test
+            self.process = self.begin(
                 command, env=clean(self.environment), stdout=out, stderr=err, cwd=folder
             )
 
