@@ -93,20 +93,23 @@ def code(text: str, function: str = "") -> str:
     What a module of tests does, or one function of it: without imports and markers, so that what
     only decides when a test runs is no change of it.
     """
+    return "\n".join(dump for name, dump in _functions(text) if not function or name == function)
+
+
+@functools.cache
+def _functions(text: str) -> list[tuple[str, str]]:
     found = ast.parse(text)
     for node in ast.walk(found):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             node.decorator_list = [
                 one for one in node.decorator_list if "parametrize" in ast.unparse(one)
             ]
-    parts = [
-        ast.dump(node)
+    return [
+        (getattr(node, "name", ""), ast.dump(node))
         for node in found.body
         if not isinstance(node, ast.Import | ast.ImportFrom)
         and not ast.unparse(node).startswith("pytestmark = ")
-        and (not function or getattr(node, "name", "") == function)
     ]
-    return "\n".join(parts)
 
 
 @functools.cache
