@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from books import NOT_RUN, Person
 from faulty_postgresql import PostgreSQL, Tables
-from harness import wait_until
+from harness import slack, wait_until
 from runs import ended
 
 Start = Callable[..., Any]
@@ -257,7 +257,7 @@ def test_loop_is_stuck(serve: Callable[..., Person], ask: Ask) -> None:
     """
     A process whose event loop stood still: where it did.
     """
-    person = serve(watchdog_seconds=1.5, request_deadline_seconds=1)
+    person = serve(watchdog_seconds=slack(1.5), request_deadline_seconds=1)
     ask(person.service, "/faults/block?seconds=60")
     assert person.service.wait() == 70
 

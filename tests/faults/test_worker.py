@@ -136,7 +136,7 @@ def test_wedged_worker(queue: Queue) -> None:
     A worker whose event loop does not come back dies, and its message is handled by another.
     """
     number = queue.put(block=60)
-    settings = {"watchdog_seconds": 2, "message_deadline_seconds": 1.5}
+    settings = {"watchdog_seconds": slack(2), "message_deadline_seconds": 1.5}
     first = queue.worker(**settings, request_deadline_seconds=1, ready=False)
     wait_until(lambda: began([first], number))
     second = queue.worker(message_deadline_seconds=1)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import wait_until
+from harness import slack, wait_until
 
 BASE = "docker.io/library/python:3.13-slim-trixie"
 STANDINS = Path(__file__).parent / "standins"
@@ -117,7 +117,7 @@ def test_health_check(contain: Contain, host: str) -> None:
     """
     # The probe waits for longer than the watchdog, which waits for longer than a request.
     short = {"header_receive_seconds": 0.5, "request_deadline_seconds": 1}
-    short |= {"watchdog_seconds": 1.5, "liveness_timeout_seconds": 7}
+    short |= {"watchdog_seconds": slack(1.5), "liveness_timeout_seconds": slack(1.5) + 5.5}
     container = contain(ready=False, host=host, **short)
     wait_until(container.is_healthy)
 
