@@ -14,6 +14,7 @@ import pytest
 from books import Person
 from faulty_postgresql import PostgreSQL
 from harness import ROOT, wait_until
+from warm import COLD
 
 PAGE = (ROOT / "docs" / "how-to" / "four-am.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
@@ -31,7 +32,7 @@ def test_walk(start: Callable[..., Any], project: Path, postgresql: PostgreSQL) 
     """
     command = project / ".venv" / "bin" / "order-desk"
     subprocess.run([command, "migrate", "up"], env={"APP_DATABASE_URL": postgresql.url}, check=True)
-    service = start(database_url=postgresql.url)
+    service = start(prefix=COLD, database_url=postgresql.url)
     person = Person(project=project, service=service)
 
     def sh(script: str) -> str:

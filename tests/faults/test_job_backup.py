@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from faulty_postgresql import PostgreSQL
 from harness import ROOT, clean
+from warm import COLD
 
 pytestmark = pytest.mark.covers(
     "template/src/{{ package_name }}/chassis/job.py",
@@ -72,7 +73,8 @@ def _backups_of(
         urls = {"database_url": postgresql.url, "backup_scratch_url": postgresql.superuser_url}
 
         def run(*arguments: str) -> Any:
-            return start_in(project, *arguments, ready=False, backup_dir=folder, **urls)
+            options = {"ready": False, "prefix": COLD}
+            return start_in(project, *arguments, **options, backup_dir=folder, **urls)
 
         postgresql.execute(
             "INSERT INTO notes (id, text, written_at) SELECT gen_random_uuid(), md5(n::text), now()"  # noqa: S608

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from harness import slack, wait_until
+from warm import COLD
 
 Start = Callable[..., Any]
 Ask = Callable[..., Callable[[], Any]]
@@ -196,7 +197,7 @@ def test_signals_while_it_starts(start: Start) -> None:
     """
     SIGUSR1 and SIGUSR2 do not end a process that is still starting.
     """
-    service = start(ready=False)
+    service = start(ready=False, prefix=COLD)
     maps = Path(f"/proc/{service.process.pid}/maps")
     wait_until(lambda: "pydantic_core" in maps.read_text())
 

@@ -129,6 +129,8 @@ def test_end_below_the_level(start: Start) -> None:
     service = start(log_level="warning", drain_seconds=10)
     for _ in range(3):
         assert service.get("/flood/status").status == 500
+    # By now the line of the last one has been handed over.
+    assert service.get("/faults/ok").status == 200
 
     service.send_signal(signal.SIGTERM)
     wait_until(lambda: not service.is_ready())

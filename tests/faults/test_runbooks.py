@@ -16,6 +16,7 @@ from books import NOT_RUN, Person
 from faulty_postgresql import PostgreSQL, Tables
 from harness import slack, wait_until
 from runs import ended
+from warm import COLD
 
 Start = Callable[..., Any]
 Ask = Callable[..., Any]
@@ -53,7 +54,8 @@ def _serve(start: Start, project: Path, database: PostgreSQL) -> Callable[..., P
     """
 
     def serve(*arguments: str, **settings: Any) -> Person:
-        service = start(*arguments, **{"database_url": database.url, **QUICK, **settings})
+        usual = {"database_url": database.url, "prefix": COLD, **QUICK}
+        service = start(*arguments, **usual | settings)
         return Person(
             project=project,
             service=service,

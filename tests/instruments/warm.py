@@ -21,7 +21,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["Process", "begin", "prepare"]
+__all__ = ["COLD", "Process", "begin", "prepare"]
+
+# The prefix of a service whose start, or whose command line, a test looks at.
+COLD = ("env",)
 
 # What services import of other people's; what is not installed is left out.
 PACKAGES = (
