@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import ROOT
+from harness import PACKAGE, ROOT
+from reach import reaches_change
 
 __all__ = [
     "IS_NIGHTLY",
@@ -61,9 +62,21 @@ def left_out(item: pytest.Item) -> str:
 
 def touches(patterns: Sequence[str]) -> bool:
     """
-    Whether the change touches a file that matches one of the patterns; `*` matches `/` too.
+    Whether the change touches a file that matches one of the patterns (`*` matches `/` too), or
+    what a module of a service that matches uses of another one.
     """
-    return any(fnmatchcase(path, pattern) for path in changed() for pattern in patterns)
+
+    def is_covered(path: str) -> bool:
+        return any(fnmatchcase(path, pattern) for pattern in patterns)
+
+    modules = [path for path in PACKAGE.rglob("*.py") if is_covered(str(path.relative_to(ROOT)))]
+    reach = functools.partial(reaches_change, changed=_changed_paths(), before=before)
+    return any(map(is_covered, changed())) or any(map(reach, modules))
+
+
+@functools.cache
+def _changed_paths() -> frozenset[Path]:
+    return frozenset(ROOT / path for path in changed())
 
 
 @functools.cache

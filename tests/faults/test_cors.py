@@ -16,6 +16,14 @@ import pytest
 from harness import wait_until
 from pages import blocks, paste
 
+pytestmark = pytest.mark.covers(
+    "template/src/{{ package_name }}/chassis/cors.py",
+    "template/src/{{ package_name }}/chassis/envelope.py",
+    "template/src/{{ package_name }}/chassis/protocol.py",
+    "template/src/{{ package_name }}/chassis/request.py",
+    "template/src/{{ package_name }}/chassis/web.py",
+)
+
 Start = Callable[..., Any]
 
 ORIGIN, OTHER, FOREIGN = "https://app.example.com", "http://localhost:5173", "https://evil.example"

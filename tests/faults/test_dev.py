@@ -12,6 +12,13 @@ import psutil
 import pytest
 from harness import clean, free_ports, wait_until
 
+pytestmark = pytest.mark.covers(
+    "template/src/{{ package_name }}/__main__.py",
+    "template/src/{{ package_name }}/chassis/dev.py",
+    "template/src/{{ package_name }}/chassis/logs.py",
+    "template/tests/postgresql.py",
+)
+
 
 @pytest.fixture(name="dev")
 def _dev(project: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:

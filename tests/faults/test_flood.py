@@ -9,6 +9,14 @@ from typing import Any
 import pytest
 from harness import wait_until
 
+pytestmark = pytest.mark.covers(
+    "template/src/{{ package_name }}/chassis/excerpt.py",
+    "template/src/{{ package_name }}/chassis/fastapi.py",
+    "template/src/{{ package_name }}/chassis/flood.py",
+    "template/src/{{ package_name }}/chassis/logs.py",
+    "template/src/{{ package_name }}/chassis/process.py",
+)
+
 Start = Callable[..., Any]
 
 

@@ -30,7 +30,7 @@ def _generated(copy: Callable[..., Path]) -> Callable[..., Path]:
 
 
 @pytest.mark.promise("E3")
-@pytest.mark.nightly
+@pytest.mark.covers("template/src/{{ package_name }}/chassis/fastapi.py")
 def test_fuzz(generated: Callable[..., Path], start_in: Start, tmp_path: Path) -> None:
     """
     The example as it is generated: no answer above 499, none that the document doesn't describe,
@@ -49,7 +49,7 @@ def test_fuzz(generated: Callable[..., Path], start_in: Start, tmp_path: Path) -
 
 
 @pytest.mark.promise("E3")
-@pytest.mark.nightly
+@pytest.mark.covers("template/src/{{ package_name }}/chassis/fastapi.py")
 def test_fuzz_frozen(
     generated: Callable[..., Path], start_in: Start, postgresql: PostgreSQL, tmp_path: Path
 ) -> None:

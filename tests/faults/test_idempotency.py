@@ -16,6 +16,11 @@ import pytest
 from faulty_postgresql import PostgreSQL
 from harness import wait_until
 
+pytestmark = pytest.mark.covers(
+    "template/src/{{ package_name }}/chassis/database.py",
+    "template/src/{{ package_name }}/chassis/idempotency.py",
+)
+
 KEY = "8e03978e-40d5-43dd-bc93-6894a57f9324"
 
 

@@ -16,6 +16,14 @@ from readers import stalled
 from receivers import receiver
 from runs import begun, ended
 
+pytestmark = pytest.mark.covers(
+    "template/src/{{ package_name }}/__main__.py",
+    "template/src/{{ package_name }}/chassis/job.py",
+    "template/src/{{ package_name }}/chassis/lock.py",
+    "template/src/{{ package_name }}/chassis/logs.py",
+    "template/src/{{ package_name }}/chassis/process.py",
+)
+
 Run = Callable[..., Any]
 
 

@@ -11,6 +11,13 @@ from faulty_postgresql import PostgreSQL
 from harness import slack, wait_until
 from runs import begun, ended
 
+pytestmark = pytest.mark.covers(
+    "template/src/{{ package_name }}/__main__.py",
+    "template/src/{{ package_name }}/chassis/database.py",
+    "template/src/{{ package_name }}/chassis/job.py",
+    "template/src/{{ package_name }}/chassis/lock.py",
+)
+
 Run = Callable[..., Any]
 
 

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.covers(
     "template/src/{{ package_name }}/chassis/excerpt.py",
     "template/src/{{ package_name }}/chassis/logs.py",
     "template/src/{{ package_name }}/chassis/opentelemetry.py",
+    "template/src/{{ package_name }}/chassis/process.py",
     "template/src/{{ package_name }}/chassis/sentry.py",
     "template/src/{{ package_name }}/chassis/sink.py",
 )

@@ -17,6 +17,13 @@ from urllib.parse import urlencode
 import pytest
 from harness import wait_until
 
+pytestmark = pytest.mark.covers(
+    "template/src/{{ package_name }}/chassis/limits.py",
+    "template/src/{{ package_name }}/chassis/logs.py",
+    "template/src/{{ package_name }}/chassis/outbound.py",
+    "template/src/{{ package_name }}/chassis/request.py",
+)
+
 Start = Callable[..., Any]
 Ask = Callable[..., Callable[[], Any]]
 

@@ -15,6 +15,14 @@ from faulty_postgresql import PostgreSQL
 from harness import ROOT, slack
 from pooler import pool
 
+pytestmark = pytest.mark.covers(
+    "template/src/{{ package_name }}/__main__.py",
+    "template/src/{{ package_name }}/chassis/database.py",
+    "template/src/{{ package_name }}/chassis/migrations.py",
+    "template/src/{{ package_name }}/chassis/preflight.py",
+    "template/src/{{ package_name }}/chassis/settings.py",
+)
+
 Preflight = Callable[..., tuple[int, dict[str, str]]]
 
 

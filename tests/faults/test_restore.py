@@ -15,6 +15,12 @@ from books import functions, section
 from faulty_postgresql import PostgreSQL
 from harness import clean, find_command
 
+pytestmark = pytest.mark.covers(
+    "template/*/backup.py",
+    "template/*/restore*",
+    "template/src/{{ package_name }}/chassis/job.py",
+)
+
 Copy = Callable[..., Path]
 ROWS = 100
 INSERT = f"""

@@ -17,6 +17,17 @@ import pytest
 from harness import slack, wait_until
 from receivers import Receiver, receiver
 
+pytestmark = pytest.mark.covers(
+    "template/pyproject.toml.jinja",
+    "template/src/{{ package_name }}/chassis/envelope.py",
+    "template/src/{{ package_name }}/chassis/logs.py",
+    "template/src/{{ package_name }}/chassis/opentelemetry.py",
+    "template/src/{{ package_name }}/chassis/outbound.py",
+    "template/src/{{ package_name }}/chassis/process.py",
+    "template/src/{{ package_name }}/chassis/sentry.py",
+    "template/src/{{ package_name }}/chassis/telemetry.py",
+)
+
 CANARY = 'canary/"4711" ünïcode'
 Start = Callable[..., Any]
 

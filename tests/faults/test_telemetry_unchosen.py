@@ -7,6 +7,11 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.covers(
+    "template/src/{{ package_name }}/chassis/environment.py",
+    "template/src/{{ package_name }}/chassis/rules.py",
+)
+
 Start = Callable[..., Any]
 
 

@@ -17,6 +17,16 @@ from harness import slack, wait_until
 from readers import stalled
 from receivers import receiver
 
+pytestmark = pytest.mark.covers(
+    "template/*/worker.py",
+    "template/src/{{ package_name }}/chassis/arguments.py",
+    "template/src/{{ package_name }}/chassis/backlog.py",
+    "template/src/{{ package_name }}/chassis/database.py",
+    "template/src/{{ package_name }}/chassis/dead.py",
+    "template/src/{{ package_name }}/chassis/queue.py",
+    "template/src/{{ package_name }}/chassis/worker.py",
+)
+
 # Quick, and consistent with one another.
 QUICK: dict[str, object] = {
     "message_stall_seconds": 3,

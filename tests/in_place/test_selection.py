@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from harness import ROOT
+from mutations import MUTATIONS, file_of, proof_of
 from selection import imported
 
 ABOUT = "tests/build/test_benchmarks.py"
@@ -110,6 +111,40 @@ def patterns() -> Iterator[tuple[str, str]]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.covers":
                 yield from ((path.name, ast.literal_eval(argument)) for argument in node.args)
+
+
+def markers(path: Path, function: str, kind: str) -> list[list[str]]:
+    """
+    The arguments of the markers of this kind that a test has, or its module.
+    """
+    found = []
+    for node in ast.parse(path.read_text()).body:
+        is_all = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
+        of = [node.value] if isinstance(node, ast.Assign) and is_all else []
+        of += node.decorator_list if getattr(node, "name", "") == function else []  # type: ignore[attr-defined]
+        for one in of:
+            call = one.func if isinstance(one, ast.Call) else one
+            if ast.unparse(call) == f"pytest.mark.{kind}":
+                given = one.args if isinstance(one, ast.Call) else []
+                found.append([ast.literal_eval(argument) for argument in given])
+    return found
+
+
+def test_a_change_runs_the_test_of_each_safeguard_in_it() -> None:
+    """
+    Whoever touches a file with a safeguard has the test run that proves it.
+    """
+    missed: list[str] = []
+    for name, mutation in MUTATIONS.items():
+        path, function = proof_of(mutation)
+        function = function.partition("[")[0]
+        covers = markers(path, function, "covers")
+        file = str(file_of(mutation).relative_to(ROOT))
+        is_covered = any(fnmatchcase(file, pattern) for one in covers for pattern in one)
+        if (covers and not is_covered) or markers(path, function, "nightly"):
+            missed.append(name)
+
+    assert missed == []
 
 
 def test_what_is_covered_exists() -> None:

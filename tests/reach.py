@@ -6,6 +6,7 @@ few are concerned by each change of it.
 import ast
 import functools
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 __all__ = ["reaches_change"]
@@ -14,7 +15,7 @@ __all__ = ["reaches_change"]
 Name = tuple[Path, str]
 
 
-def reaches_change(path: Path, changed: set[Path], before: Callable[[Path], str]) -> bool:
+def reaches_change(path: Path, changed: AbstractSet[Path], before: Callable[[Path], str]) -> bool:
     """
     Whether a module uses a name of another one whose code differs from that of *before*, directly
     or through others.
