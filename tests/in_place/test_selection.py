@@ -3,6 +3,7 @@ Which tests a change runs.
 """
 
 import ast
+import functools
 import os
 import subprocess
 import sys
@@ -113,12 +114,17 @@ def patterns() -> Iterator[tuple[str, str]]:
                 yield from ((path.name, ast.literal_eval(argument)) for argument in node.args)
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def markers(path: Path, function: str, kind: str) -> list[list[str]]:
     """
     The arguments of the markers of this kind that a test has, or its module.
     """
     found = []
-    for node in ast.parse(path.read_text()).body:
+    for node in parsed(path).body:
         is_all = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
         of = [node.value] if isinstance(node, ast.Assign) and is_all else []
         of += node.decorator_list if getattr(node, "name", "") == function else []  # type: ignore[attr-defined]
