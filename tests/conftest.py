@@ -24,6 +24,16 @@ from selection import left_out
 Render = Callable[..., Path]
 # How many tests were left out, by reason; a process of xdist hands it to the one that reports.
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
+OUTCOMES = ("passed", "failed", "error", "skipped")
+# The file of the test command for what it says at its end. Not for tests that run pytest.
+SUMMARY = pytest.StashKey[str | None]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """
+    Take what is meant for this process only.
+    """
+    config.stash[SUMMARY] = os.environ.pop("FIVEWEEKS_SUMMARY", None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -56,12 +66,31 @@ def pytest_testnodedown(node: Any) -> None:
     node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """
-    Say what did not run, and why.
+    Say of a failure at once where and what it is; the whole of it comes at the end.
     """
-    for reason, count in terminalreporter.config.stash.get(LEFT_OUT, {}).items():
-        terminalreporter.write_line(f"{count} tests left out: {reason}")
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        what = getattr(getattr(report.longrepr, "reprcrash", None), "message", "").partition("\n")
+        print(f"\nFAILED {report.nodeid} ({report.when}): {what[0]}", flush=True)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """
+    Say what did not run, and why; for the test command, in a file too.
+    """
+    told = [
+        f"{count} tests left out: {reason}"
+        for reason, count in config.stash.get(LEFT_OUT, {}).items()
+    ]
+    for line in told:
+        terminalreporter.write_line(line)
+    if path := config.stash[SUMMARY]:
+        stats = terminalreporter.stats
+        ran = ", ".join(f"{len(stats[name])} {name}" for name in OUTCOMES if name in stats)
+        red = [f"FAILED {one.nodeid}" for name in OUTCOMES[1:3] for one in stats.get(name, ())]
+        with Path(path).open("a") as file:
+            file.write("\n  ".join([f":{ran or 'nothing to run'}", *told, *red]) + "\n")
 
 
 def exclude_newer() -> str:

@@ -2,6 +2,7 @@
 `scripts/test`, with stand-ins for the commands that it calls: they write down how.
 """
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,7 +15,9 @@ COMMANDS = {
     "apt-get": RECORDER,
     "dpkg-query": "#!/bin/sh\nexit 1\n",
     "flock": RECORDER + 'shift 3\nexec "$@"\n',
-    "uv": RECORDER + 'case "$*" in *"$RED"*) exit 1 ;; esac\n',
+    "uv": RECORDER
+    + 'case "$*" in *pytest*) echo ":1 passed" >>"$FIVEWEEKS_SUMMARY" ;; esac\n'
+    + 'case "$*" in *"$RED"*) exit 1 ;; esac\n',
 }
 FAULTS = "tests/render tests/faults"
 
@@ -64,6 +67,8 @@ def test_it_installs_what_is_missing(tmp_path: Path) -> None:
     assert ended.stderr.startswith("Installing Debian packages: ")
     assert "apt-get update -qq" in calls
     assert any(call.startswith("apt-get install") and " podman" in call for call in calls)
+    parts = re.findall(r"^(.+): green after \d+ s: 1 passed$", ended.stdout, re.MULTILINE)
+    assert parts == ["in place", "services", "mutations", "measurements"]
     tests = [call for call in calls if call.startswith("uv run pytest")]
     assert tests[0].endswith("tests/in_place")
     assert tests[1].endswith(FAULTS)
@@ -101,6 +106,7 @@ def test_red_is_red(tmp_path: Path, red: str) -> None:
     ended, calls = run(tmp_path, user=0, red=red)
 
     assert ended.returncode == 1
+    assert len(re.findall(r": red after \d+ s: 1 passed$", ended.stdout, re.MULTILINE)) == 1
     assert (calls[-1] == "uv run pytest -m alone tests/faults") is (red != "in_place")
 
 
