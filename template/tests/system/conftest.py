@@ -242,11 +242,14 @@ def _environment(
         yield environment
         return
     postgresql = importlib.import_module("postgresql")
+
+    def migrate(url: str) -> None:
+        whole = clean(environment | {"APP_DATABASE_URL": url})
+        subprocess.run([*command, "migrate", "up"], env=whole, check=True)  # noqa: S603
+
     folder = tmp_path_factory.mktemp("postgresql")
-    with postgresql.server(folder) as admin, postgresql.database(admin) as url:
-        whole = environment | {"APP_DATABASE_URL": url}
-        subprocess.run([*command, "migrate", "up"], env=clean(whole), check=True)  # noqa: S603
-        yield whole
+    with postgresql.server(folder) as admin, postgresql.migrated(admin, migrate) as url:
+        yield environment | {"APP_DATABASE_URL": url}
 
 
 @pytest.fixture(name="run")
