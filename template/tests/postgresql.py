@@ -45,9 +45,6 @@ __all__ = [
 
 PROJECT = Path(__file__).parents[1]
 START_SECONDS = 30.0
-# The server of the tests ends so long after the last test that used it. 0 ends it with the tests,
-# as in CI, where each run starts anew.
-STAY_SECONDS = float(os.environ.get("TEST_SERVER_SECONDS", "0" if os.environ.get("CI") else "900"))
 STAY_FOLDER, LOOK_SECONDS = PROJECT / ".dev" / "tests", 1.0
 # The end of the tests, however it comes, closes the standard input; that ends the server. TERM
 # works before the server has set its handlers, QUIT with clients connected, CONT when stopped.
@@ -74,12 +71,20 @@ def server(folder: Path) -> Iterator[str]:
     """
     if given := os.environ.get("TEST_DATABASE_URL"):
         yield given
-    elif STAY_SECONDS:
+    elif _stay_seconds():
         with _staying(STAY_FOLDER) as url:
             yield url
     else:
         with _serve(folder) as (_, url):
             yield url
+
+
+def _stay_seconds() -> float:
+    """
+    How long the server stays after the last test that used it; 0 ends it with the tests. In CI,
+    each run starts anew.
+    """
+    return float(os.environ.get("TEST_SERVER_SECONDS") or (0 if "CI" in os.environ else 900))
 
 
 @contextlib.contextmanager
@@ -139,7 +144,7 @@ def stay(folder: Path) -> None:
         while process.poll() is None and _is_there(path, told):
             if not _take(users):
                 used = time.monotonic()
-            elif time.monotonic() - used > STAY_SECONDS:
+            elif time.monotonic() - used > _stay_seconds():
                 # The lock is kept, so that no test comes while the server ends.
                 break
             else:
@@ -194,7 +199,7 @@ def migrated(admin_url: str, migrate: Callable[[str], object]) -> Iterator[str]:
     The URL of a database that *migrate* has filled; it is called with a URL. The server that stays
     keeps one that is filled, and copies it until a migration changes.
     """
-    if not STAY_SECONDS or "TEST_DATABASE_URL" in os.environ:
+    if os.environ.get("TEST_DATABASE_URL") or not _stay_seconds():
         with database(admin_url) as url:
             migrate(url)
             yield url

@@ -8,17 +8,24 @@ from typing import Any
 import pytest
 
 
+@pytest.mark.promise("M1")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stops_with_zero(start: Any, number: signal.Signals) -> None:
     """
-    SIGTERM and Ctrl-C are how it is meant to end.
+    SIGTERM and Ctrl-C end it with 0. From start to stop, each line is one JSON object that names
+    when, what and who.
     """
     service = start()
 
     service.send_signal(number)
 
     assert service.wait(seconds=20) == 0
-    assert [event["event"] for event in service.lines()][-1] == "stopped"
+    lines = service.lines()
+    assert {"started", "stopping", "stopped"} <= {line["event"] for line in lines}
+    assert lines[-1]["event"] == "stopped"
+    for line in lines:
+        assert list(line)[:3] == ["timestamp", "level", "event"]
+        assert {"service", "version", "revision"} <= line.keys()
 
 
 @pytest.mark.promise("C9")
@@ -45,22 +52,6 @@ def test_unknown_variable_is_a_warning(start: Any) -> None:
         "APP_FROM_THE_NEXT_RELEASE"
     ]
     assert b"app_settings_unknown 1.0" in service.get("/metrics", admin=True).body
-
-
-@pytest.mark.promise("M1")
-def test_every_line_is_json(start: Any) -> None:
-    """
-    From start to stop each line is one JSON object that names when, what and who.
-    """
-    service = start()
-    service.stop()
-
-    lines = service.lines()
-
-    assert {"started", "stopping", "stopped"} <= {line["event"] for line in lines}
-    for line in lines:
-        assert list(line)[:3] == ["timestamp", "level", "event"]
-        assert {"service", "version", "revision"} <= line.keys()
 
 
 @pytest.mark.promise("L9")
