@@ -56,32 +56,22 @@ def is_seen_draining(start: Any, smoke: tuple[str, str, int], seconds: int) -> b
     return bool(answers)
 
 
-@pytest.mark.promise("L4")
-def test_second_signal_ends_at_once(start: Any) -> None:
+@pytest.mark.promise("L4", "L9")
+def test_signals(start: Any) -> None:
     """
-    Who asks twice means it.
+    SIGUSR2 raises the log level of the running process. A second SIGTERM ends it at once.
     """
-    service = start(drain_seconds=20, grace_seconds=20)
-
-    service.send_signal(signal.SIGTERM)
-    service.wait_for("stopping")
-    service.send_signal(signal.SIGTERM)
-
-    assert service.wait(seconds=5) == 128 + signal.SIGTERM
-
-
-@pytest.mark.promise("L9")
-def test_debug_on_request(start: Any) -> None:
-    """
-    SIGUSR2 raises the log level of the running process.
-    """
-    service = start(log_level="error")
+    service = start(log_level="error", drain_seconds=20, grace_seconds=20)
 
     service.send_signal(signal.SIGUSR2)
 
     assert service.wait_for("log_level_changed")["seconds"] == 600
     service.get("/nowhere")
     assert service.wait_for("request")
+    service.send_signal(signal.SIGTERM)
+    service.wait_for("stopping")
+    service.send_signal(signal.SIGTERM)
+    assert service.wait(seconds=5) == 128 + signal.SIGTERM
 
 
 @pytest.mark.promise("C9")
