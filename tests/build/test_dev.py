@@ -345,6 +345,22 @@ def test_dev_brings_a_database(everything: Path, start: Callable[..., Terminal])
     terminal.interrupt()
     assert terminal.process.wait(10) == 0
     wait_until(lambda: not servers_of(everything))
+    # Nobody answers at its URL any more.
+    assert not (everything / ".dev" / "env").exists()
+
+
+def test_killed_dev_leaves_no_url(everything: Path, start: Callable[..., Terminal]) -> None:
+    """
+    If `dev` is killed, the URL of the database that ends with it goes, too.
+    """
+    terminal = start(everything)
+    terminal.read_until("migrated", seconds=60)
+    assert (everything / ".dev" / "env").exists()
+
+    terminal.process.kill()
+
+    wait_until(lambda: not (everything / ".dev" / "env").exists())
+    wait_until(lambda: not servers_of(everything))
 
 
 def test_dev_takes_over(everything: Path, start: Callable[..., Terminal]) -> None:

@@ -39,7 +39,7 @@ CONDITIONS = {
     "E3": {"test_fuzz", "test_fuzz_frozen"},
     "J1": {"test_job.py", "test_job_database.py"},
     "L5": {"test_crash_only", "test_without_a_database"},
-    "L9": {"test_stacks_on_request", "test_debug_on_request", "test_status"},
+    "L9": {"test_signals", "test_stacks_on_request", "test_status"},
     "P2": {"test_command", "test_every_alert_has_a_section", "test_bad_deploy"},
     "T3": {"test_large_bodies", "test_large_heads"},
 }

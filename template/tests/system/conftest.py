@@ -4,6 +4,7 @@ A service as a process: started, talked to over HTTP, stopped. Nothing is import
 
 import contextlib
 import functools
+import hashlib
 import http.client
 import importlib
 import json
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
@@ -36,6 +37,29 @@ START_SECONDS = 30.0
 SHORT_SCHEDULES = {"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@weekly": "0 0 * * 0"}
 # Settings that name folders and files of where the service runs, not of here.
 ELSEWHERE = ("_DIR", "_FILE")
+# The files of the tests about platforms and operations, by module. A test that passed is left out
+# until one of its files changes. In CI, and where somebody names tests, all of them run.
+SETTINGS = (
+    "pyproject.toml",
+    "uv.lock",
+    "src/*/__main__.py",
+    "src/*/settings.py",
+    "src/*/chassis/**/*",
+    "tests/conftest.py",
+    "tests/system/*",
+)
+READS = {
+    "test_alerts": ("ops/alerts/**/*", "tests/system/*"),
+    "test_compose": (*SETTINGS, "compose.yaml", "*.env", ".env*"),
+    "test_dockerfile": (*SETTINGS, "Dockerfile"),
+    "test_kubernetes": (*SETTINGS, "deploy/kubernetes/**/*"),
+    "test_nomad": (*SETTINGS, "deploy/nomad/**/*"),
+    "test_ops": (*SETTINGS, "ops/**/*"),
+    "test_runbooks": (*SETTINGS, "ops/runbooks/*"),
+    "test_systemd": (*SETTINGS, "deploy/systemd/**/*"),
+}
+# The digest of those files for each test that passed with them, and how many are left out.
+PASSED, LEFT_OUT = pytest.StashKey[dict[str, str]](), pytest.StashKey[int]()
 Values = Callable[[Path, Mapping[str, str | None]], dict[str, str]]
 Compare = Callable[[Path, Mapping[str, str | None], Mapping[str, tuple[object, str]]], None]
 
@@ -216,6 +240,76 @@ def wait_until(condition: Callable[[], object], *, seconds: float = 10.0) -> Non
         threading.Event().wait(0.02)
 
 
+@functools.cache
+def digest_of(module: Path) -> str | None:
+    """
+    A digest of the files of a module of these tests, or nothing where it always runs.
+    """
+    if module.parent != Path(__file__).parent or module.stem not in READS:
+        return None
+    digest = hashlib.sha256()
+    paths = {path for pattern in READS[module.stem] for path in PROJECT.glob(pattern)}
+    for path in sorted(path for path in paths if path.is_file() and path.suffix != ".pyc"):
+        digest.update(f"{path} ".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """
+    Leave out what passed with the files as they are.
+    """
+    if not config.cache:
+        return
+    config.stash[PASSED] = passed = config.cache.get("system/passed", {})
+    is_named = any(map(config.getoption, ("file_or_dir", "keyword", "markexpr")))
+    # A process of xdist can't report what it leaves out.
+    if is_named or os.environ.get("CI") or hasattr(config, "workerinput"):
+        return
+    digests = [(item, digest_of(item.path)) for item in items]
+    left_out = [item for item, now in digests if now and passed.get(item.nodeid) == now]
+    # pytest takes a run without any test for a failure.
+    if len(left_out) == len(items):
+        return
+    config.stash[LEFT_OUT] = len(left_out)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """
+    Remember what passed, and with which files.
+    """
+    report = yield
+    passed, now = item.config.stash.get(PASSED, {}), digest_of(item.path)
+    if report.failed:
+        passed.pop(item.nodeid, None)
+    elif now and report.passed and report.when == "call":
+        passed[item.nodeid] = now
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """
+    Keep that for the next run.
+    """
+    if session.config.cache and PASSED in session.config.stash:
+        session.config.cache.set("system/passed", session.config.stash[PASSED])
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """
+    Report what did not run.
+    """
+    if count := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(
+            f"{count} tests of platforms and operations were left out: they passed before, and "
+            "their files have not changed. `uv run pytest --cache-clear` runs all tests."
+        )
+
+
 @pytest.fixture(name="command", scope="session")
 def _command() -> list[str]:
     """
@@ -244,11 +338,14 @@ def _environment(
         yield environment
         return
     postgresql = importlib.import_module("postgresql")
+
+    def migrate(url: str) -> None:
+        whole = clean(environment | {"APP_DATABASE_URL": url})
+        subprocess.run([*command, "migrate", "up"], env=whole, check=True)  # noqa: S603
+
     folder = tmp_path_factory.mktemp("postgresql")
-    with postgresql.server(folder) as admin, postgresql.database(admin) as url:
-        whole = environment | {"APP_DATABASE_URL": url}
-        subprocess.run([*command, "migrate", "up"], env=clean(whole), check=True)  # noqa: S603
-        yield whole
+    with postgresql.server(folder) as admin, postgresql.migrated(admin, migrate) as url:
+        yield environment | {"APP_DATABASE_URL": url}
 
 
 @pytest.fixture(name="run")

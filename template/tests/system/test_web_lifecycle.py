@@ -14,74 +14,64 @@ import pytest
 @pytest.mark.promise("L2")
 def test_drain(start: Any, smoke: tuple[str, str, int]) -> None:
     """
-    After SIGTERM the service is unready at once and goes on serving, asking clients to leave;
-    then it ends with 0.
+    After SIGTERM the service is unready at once and goes on serving, asking clients to leave. Then
+    it exits with 0, and cuts off a client that keeps its connection without using it.
+    """
+    # A busy machine may not get to ask anything within a short drain. Then a longer one is tried.
+    assert any(is_seen_draining(start, smoke, seconds) for seconds in (1, 4, 16))
+
+
+def is_seen_draining(start: Any, smoke: tuple[str, str, int], seconds: int) -> bool:
+    """
+    Whether there was time to see it; raises AssertionError if the service drains otherwise.
     """
     method, path, status = smoke
-    service = start(drain_seconds=1)
+    service, answers = start(drain_seconds=seconds), list[Any]()
+    idle = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
+    idle.request(method, path)
+    response = idle.getresponse()
+    response.read()
+    kept = idle.sock
 
     began = time.monotonic()
     service.send_signal(signal.SIGTERM)
-    # The admin port has a thread of its own, which may answer before the signal is handled.
-    while service.get("/readyz", admin=True).status == 200:
-        assert time.monotonic() < began + 0.8
-    answers = [service.get(path, method=method)]
-    while time.monotonic() < began + 0.8:
-        answers.append(service.get(path, method=method))
+    try:
+        # The admin port has a thread of its own, which may answer before the signal is handled.
+        while service.get("/readyz", admin=True).status == 200:
+            assert time.monotonic() < began + seconds
+        while not answers or time.monotonic() < began + 0.8 * seconds:
+            answers.append(service.get(path, method=method))
+    except OSError:
+        assert time.monotonic() >= began + seconds
+        answers.clear()
     code = service.wait(seconds=20)
-
-    assert {(status, "close")} == {(one.status, one.headers["connection"]) for one in answers}
-    assert code == 0
-    assert time.monotonic() - began >= 1
-
-
-def test_kept_connection_is_closed(start: Any, smoke: tuple[str, str, int]) -> None:
-    """
-    A client that keeps its connection without using it is cut off, and does not keep the process.
-    """
-    method, path, _ = smoke
-    service = start(drain_seconds=1)
-
-    idle = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
     with contextlib.closing(idle):
-        idle.request(method, path)
-        response = idle.getresponse()
-        response.read()
-        kept = idle.sock
-        code = service.stop()
         rest = kept.recv(1)
 
+    assert {(one.status, one.headers["connection"]) for one in answers} <= {(status, "close")}
+    assert code == 0
+    assert time.monotonic() - began >= seconds
     assert response.getheader("connection") is None
     assert rest == b""
-    assert code == 0
+    return bool(answers)
 
 
-@pytest.mark.promise("L4")
-def test_second_signal_ends_at_once(start: Any) -> None:
+@pytest.mark.promise("L4", "L9")
+def test_signals(start: Any) -> None:
     """
-    Who asks twice means it.
+    SIGUSR2 raises the log level of the running process. A second SIGTERM ends it at once.
     """
-    service = start(drain_seconds=20, grace_seconds=20)
-
-    service.send_signal(signal.SIGTERM)
-    service.wait_for("stopping")
-    service.send_signal(signal.SIGTERM)
-
-    assert service.wait(seconds=5) == 128 + signal.SIGTERM
-
-
-@pytest.mark.promise("L9")
-def test_debug_on_request(start: Any) -> None:
-    """
-    SIGUSR2 raises the log level of the running process.
-    """
-    service = start(log_level="error")
+    service = start(log_level="error", drain_seconds=20, grace_seconds=20)
 
     service.send_signal(signal.SIGUSR2)
 
     assert service.wait_for("log_level_changed")["seconds"] == 600
     service.get("/nowhere")
     assert service.wait_for("request")
+    service.send_signal(signal.SIGTERM)
+    service.wait_for("stopping")
+    service.send_signal(signal.SIGTERM)
+    assert service.wait(seconds=5) == 128 + signal.SIGTERM
 
 
 @pytest.mark.promise("C9")

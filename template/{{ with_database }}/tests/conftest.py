@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from postgresql import database, server
+from postgresql import migrated, server
 
 PROJECT = Path(__file__).parents[1]
 
@@ -22,9 +22,12 @@ def _database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     command = Path(sys.executable).parent / next(iter(project["scripts"]))
-    with server(tmp_path_factory.mktemp("postgresql")) as admin, database(admin) as url:
+
+    def migrate(url: str) -> None:
         environment = {**os.environ, "APP_DATABASE_URL": url}
         subprocess.run([command, "migrate", "up"], env=environment, check=True)
+
+    with server(tmp_path_factory.mktemp("postgresql")) as admin, migrated(admin, migrate) as url:
         yield url
 
 
