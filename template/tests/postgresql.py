@@ -98,7 +98,7 @@ def install(folder: Path, password: str, *, programs: Path | None = None) -> Pat
     Make a cluster in *folder*/data with the superuser postgres; the folder of the programs.
     """
     programs = programs or _programs(folder)
-    (folder / "password").write_text(password)
+    (folder / "password").write_text(password, "utf-8")
     if user := _user():
         subprocess.run(["chown", "-R", user["user"], folder], check=True)
     cluster = ["-D", folder / "data", "-U", "postgres", f"--pwfile={folder}/password"]
@@ -203,11 +203,11 @@ def keep(folder: Path, name: str) -> None:
             sys.exit(f"Another `dev` uses {folder}. Stop it first.")
         if not _lock(held.fileno()):
             # Whoever should have ended this server was killed, too.
-            os.kill(int((folder / "data/postmaster.pid").read_text().split()[0]), signal.SIGINT)
+            os.kill(int((folder / "data/postmaster.pid").read_bytes().split()[0]), signal.SIGINT)
             assert _lock(held.fileno()), f"A server that was left behind in {folder} does not end."
-        log.write_text("")
+        log.write_text("", "utf-8")
         if is_made.exists():
-            password, programs = (folder / "password").read_text(), _programs(folder)
+            password, programs = (folder / "password").read_text("utf-8"), _programs(folder)
         else:
             password = secrets.token_hex(16)
             shutil.rmtree(folder / "data", ignore_errors=True)
@@ -225,7 +225,7 @@ def keep(folder: Path, name: str) -> None:
                 )
                 is_made.touch()
             url = f"postgresql://{name}:{place}/{name}"
-            env_file.write_text(f"APP_DATABASE_URL={url}\n")
+            env_file.write_text(f"APP_DATABASE_URL={url}\n", "utf-8")
             sys.stderr.write(f"dev     database: its data is in {data}\n")
             sys.stdout.write(f"{url}\n")
             sys.stdout.flush()
@@ -252,14 +252,14 @@ def _port(path: Path) -> int:
     """
     The same port as before, or another one if that is taken.
     """
-    given = int(path.read_text()) if path.exists() else 0
+    given = int(path.read_text("utf-8")) if path.exists() else 0
     try:
         free = socket.create_server(("127.0.0.1", given))
     except OSError:
         free = socket.create_server(("127.0.0.1", 0))
     with free:
         port: int = free.getsockname()[1]
-    path.write_text(str(port))
+    path.write_text(str(port), "utf-8")
     return port
 
 

@@ -20,7 +20,7 @@ def _database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """
     A database for the tests alone, with all migrations.
     """
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     command = Path(sys.executable).parent / next(iter(project["scripts"]))
     with server(tmp_path_factory.mktemp("postgresql")) as admin, database(admin) as url:
         environment = {**os.environ, "APP_DATABASE_URL": url}
