@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,7 +50,7 @@ _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
 @contextlib.contextmanager
-def server(folder: Path) -> Iterator[str]:
+def server(folder: Path) -> Generator[str]:
     """
     The URL of a role that may create databases and roles; a server's log is put into *folder*.
     """
@@ -73,7 +73,7 @@ def server(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def database(admin_url: str) -> Iterator[str]:
+def database(admin_url: str) -> Generator[str]:
     """
     The URL of an empty database, owned by a role of its own that may do nothing else.
     """
