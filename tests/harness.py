@@ -13,6 +13,8 @@ from typing import NoReturn
 import pytest
 
 __all__ = [
+    "BESIDE_WITHOUT_DATABASE",
+    "BESIDE_WITH_DATABASE",
     "PACKAGE",
     "ROOT",
     "TEMPLATE",
@@ -30,10 +32,17 @@ __all__ = [
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "template"
-# What every service has, and the seeds that differ by its database.
-PACKAGE, WITHOUT_DATABASE, WITH_DATABASE = (
+# What every service has, the seeds that differ by its database, and those of them that a job alone
+# has otherwise.
+PACKAGE, WITHOUT_DATABASE, WITH_DATABASE, BESIDE_WITHOUT_DATABASE, BESIDE_WITH_DATABASE = (
     TEMPLATE / folder / "src" / "{{ package_name }}"
-    for folder in ("", "{{ without_database }}", "{{ with_database }}")
+    for folder in (
+        "",
+        "{{ without_database }}",
+        "{{ with_database }}",
+        "{{ not_job_alone }}/{{ without_database }}",
+        "{{ not_job_alone }}/{{ with_database }}",
+    )
 )
 
 
@@ -41,8 +50,7 @@ def modules() -> list[Path]:
     """
     Every module that some service has.
     """
-    folders = PACKAGE, WITHOUT_DATABASE, WITH_DATABASE
-    return [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    return sorted(TEMPLATE.glob("**/src/{{ package_name }}/**/*.py"))
 
 
 def slack(seconds: float) -> float:

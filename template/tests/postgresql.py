@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import IO, Any
@@ -65,7 +65,7 @@ _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
 @contextlib.contextmanager
-def server(folder: Path) -> Iterator[str]:
+def server(folder: Path) -> Generator[str]:
     """
     The URL of a role that may create databases and roles; the log of a server that does not stay
     is put into *folder*.
@@ -89,7 +89,7 @@ def _stay_seconds() -> float:
 
 
 @contextlib.contextmanager
-def _staying(folder: Path) -> Iterator[str]:
+def _staying(folder: Path) -> Generator[str]:
     """
     The URL of the server that stays; it is started if there is none.
     """
@@ -156,7 +156,7 @@ def stay(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _serve(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def _serve(folder: Path) -> Generator[tuple[subprocess.Popen[bytes], str]]:
     """
     A server whose data goes with it, and its URL; its log is put into *folder*.
     """
@@ -176,7 +176,7 @@ def _serve(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 
 
 @contextlib.contextmanager
-def database(admin_url: str) -> Iterator[str]:
+def database(admin_url: str) -> Generator[str]:
     """
     The URL of an empty database, owned by a role of its own that may do nothing else.
     """
@@ -197,7 +197,7 @@ def database(admin_url: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def migrated(admin_url: str, migrate: Callable[[str], object]) -> Iterator[str]:
+def migrated(admin_url: str, migrate: Callable[[str], object]) -> Generator[str]:
     """
     The URL of a database that *migrate* has filled; it is called with a URL. The server that stays
     keeps one that is filled, and copies it until a migration changes.
@@ -249,7 +249,7 @@ def install(folder: Path, password: str, *, programs: Path | None = None) -> Pat
     Make a cluster in *folder*/data with the superuser postgres; the folder of the programs.
     """
     programs = programs or _programs(folder)
-    (folder / "password").write_text(password)
+    (folder / "password").write_text(password, "utf-8")
     if user := _user():
         subprocess.run(["chown", "-R", user["user"], folder], check=True)
     cluster = ["-D", folder / "data", "-U", "postgres", f"--pwfile={folder}/password"]
@@ -354,11 +354,11 @@ def keep(folder: Path, name: str) -> None:
             sys.exit(f"Another `dev` uses {folder}. Stop it first.")
         if not _lock(held.fileno()):
             # Whoever should have ended this server was killed, too.
-            os.kill(int((folder / "data/postmaster.pid").read_text().split()[0]), signal.SIGINT)
+            os.kill(int((folder / "data/postmaster.pid").read_bytes().split()[0]), signal.SIGINT)
             assert _lock(held.fileno()), f"A server that was left behind in {folder} does not end."
-        log.write_text("")
+        log.write_text("", "utf-8")
         if is_made.exists():
-            password, programs = (folder / "password").read_text(), _programs(folder)
+            password, programs = (folder / "password").read_text("utf-8"), _programs(folder)
         else:
             password = secrets.token_hex(16)
             shutil.rmtree(folder / "data", ignore_errors=True)
@@ -376,7 +376,7 @@ def keep(folder: Path, name: str) -> None:
                 )
                 is_made.touch()
             url = f"postgresql://{name}:{place}/{name}"
-            env_file.write_text(f"APP_DATABASE_URL={url}\n")
+            env_file.write_text(f"APP_DATABASE_URL={url}\n", "utf-8")
             sys.stderr.write(f"dev     database: its data is in {data}\n")
             sys.stdout.write(f"{url}\n")
             sys.stdout.flush()
@@ -424,14 +424,14 @@ def _port(path: Path) -> int:
     """
     The same port as before, or another one if that is taken.
     """
-    given = int(path.read_text()) if path.exists() else 0
+    given = int(path.read_text("utf-8")) if path.exists() else 0
     try:
         free = socket.create_server(("127.0.0.1", given))
     except OSError:
         free = socket.create_server(("127.0.0.1", 0))
     with free:
         port: int = free.getsockname()[1]
-    path.write_text(str(port))
+    path.write_text(str(port), "utf-8")
     return port
 
 

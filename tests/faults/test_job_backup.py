@@ -2,6 +2,7 @@
 The backup of the example, killed at any moment.
 """
 
+import asyncio
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from faulty_postgresql import PostgreSQL
 from harness import ROOT, clean
@@ -33,9 +35,9 @@ KILLS = 20
 @pytest.fixture(name="project", scope="module")
 def _project(copy: Callable[..., Path]) -> Path:
     """
-    A service as it comes.
+    A service as it comes, whose example has numbers that PostgreSQL counts.
     """
-    return copy(processes=["job"], database="postgresql")
+    return copy(processes=["web", "job"], database="postgresql")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +74,9 @@ def _backups_of(
         folder.mkdir()
         urls = {"database_url": postgresql.url, "backup_scratch_url": postgresql.superuser_url}
 
-        def run(*arguments: str) -> Any:
-            options = {"ready": False, "prefix": COLD}
-            return start_in(project, *arguments, **options, backup_dir=folder, **urls)
+        def run(*arguments: str, **settings: Any) -> Any:
+            options = {"ready": False, "prefix": COLD, "backup_dir": folder}
+            return start_in(project, *arguments, **options | urls | settings)
 
         postgresql.execute(
             "INSERT INTO notes (id, text, written_at) SELECT gen_random_uuid(), md5(n::text), now()"  # noqa: S608
@@ -164,6 +166,58 @@ def test_steps_of_the_how_to(project: Path, postgresql: PostgreSQL, backups_of: 
         100,
         "success",
     )
+
+
+def restored(backups: Backups, path: Path, url: str) -> dict[str, Any]:
+    """
+    The line of the run that restores this backup.
+    """
+    service = backups.run("job", "restore", backup_restore=path, database_url=url)
+    service.wait(seconds=60)
+    (line,) = (line for line in service.lines() if line["event"] == "run")
+    return dict(line)
+
+
+async def number_of_a_new_note(url: str) -> int:
+    """
+    What PostgreSQL counts for a row that is written now.
+    """
+    insert = "INSERT INTO notes (id, text, written_at) VALUES (gen_random_uuid(), 'next', now())"
+    connection = await asyncpg.connect(url, timeout=10, command_timeout=60)
+    try:
+        number: int = await connection.fetchval(f"{insert} RETURNING number")
+    finally:
+        await connection.close(timeout=10)
+    return number
+
+
+def test_numbers_go_on_after_a_restore(postgresql: PostgreSQL, backups_of: BackupsOf) -> None:
+    """
+    The next row of a restored table gets the next number. A backup whose sequence can't be put back
+    is refused, and leaves the database empty.
+    """
+    backups = backups_of(100)
+    assert backups.run("job", "backup").wait() == 0
+    (path,) = backups.folder.glob("*.zip")
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    manifest = json.loads(members["manifest.json"])
+    manifest["sequences"]["public.notes_number_seq"] = [0, True]
+    broken = backups.folder / "broken.zip"
+    with zipfile.ZipFile(broken, "w") as archive:
+        for name, data in (members | {"manifest.json": json.dumps(manifest).encode()}).items():
+            archive.writestr(name, data)
+    postgresql.execute("CREATE DATABASE new OWNER service")
+    new = postgresql.url.removesuffix("app") + "new"
+    assert backups.run("migrate", "up", database_url=new).wait() == 0
+
+    refused = restored(backups, broken, new)
+    whole = restored(backups, path, new)
+    added = asyncio.run(number_of_a_new_note(new))
+
+    assert (refused["outcome"], refused["exit_code"]) == ("failed", 70)
+    assert (whole["outcome"], whole["rows"]) == ("success", 100)
+    assert added == 101
 
 
 def test_told_to_stop(postgresql: PostgreSQL, backups_of: BackupsOf) -> None:

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.covers(
 Copy = Callable[..., Path]
 ROWS = 100
 INSERT = f"""
-INSERT INTO notes (id, text, written_at)
-SELECT gen_random_uuid(), md5(n::text), now() FROM generate_series(1, {ROWS}) n
+INSERT INTO idempotency_keys (key, request)
+SELECT md5(n::text), 'asked' FROM generate_series(1, {ROWS}) n
 """  # noqa: S608  # a number of our own
 
 
@@ -87,11 +87,11 @@ def _named(url: str) -> str:
     return re.sub(r"/app\b", "/order-desk-restored", url)
 
 
-def notes(url: str) -> str:
+def keys(url: str) -> str:
     """
-    The number of notes in a database, and a sum of their content.
+    The number of rows of a table that every service has, and a sum of their content.
     """
-    query = "SELECT count(*), md5(string_agg(text, ',' ORDER BY number)) FROM notes"
+    query = "SELECT count(*), md5(string_agg(key, ',' ORDER BY key)) FROM idempotency_keys"
     return subprocess.run(
         ["psql", "--no-psqlrc", "--tuples-only", url, "-c", query],
         capture_output=True,
@@ -111,7 +111,7 @@ def test_with_the_job(copy: Copy, server: PostgreSQL, tmp_path: Path) -> None:
     person.run("svc migrate up")
     server.execute(INSERT)
     person.run("svc job backup")
-    before = notes(server.url)
+    before = keys(server.url)
 
     look, create, restore = person.blocks
     looked = _run_line(person.run(look))
@@ -125,7 +125,7 @@ def test_with_the_job(copy: Copy, server: PostgreSQL, tmp_path: Path) -> None:
         "success",
         ROWS,
     )
-    assert notes(person.new) == notes(server.url) == before
+    assert keys(person.new) == keys(server.url) == before
 
 
 def _run_line(printed: str) -> dict[str, Any]:
@@ -146,13 +146,13 @@ def test_without_the_job(copy: Copy, server: PostgreSQL, tmp_path: Path) -> None
     person.run(f"{command} migrate up")
     server.execute(INSERT)
     person.run(f'pg_dump --format=custom --file=backup.dump "{server.url}"')
-    before = notes(server.url)
+    before = keys(server.url)
 
     create, restore, status = person.blocks
     person.create(create)
     person.run(restore, NEW_URL=person.new)
     steps = person.run(status.replace("svc ", f"{command} "))
 
-    assert notes(person.new) == notes(server.url) == before
+    assert keys(person.new) == keys(server.url) == before
     assert "applied" in steps
     assert "missing" not in steps

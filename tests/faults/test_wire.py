@@ -4,11 +4,14 @@ What is not exactly right on the wire is refused, and the refusal is a problem.
 
 import gzip
 import json
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from harness import wait_until
+from jsonschema import Draft202012Validator
 
 Start = Callable[..., Any]
 JSON = {"content-type": "application/json"}
@@ -288,3 +291,53 @@ def test_client_that_leaves(start: Start) -> None:
 
     service.wait_for("request", path="/wire/body", status=400)
     assert not service.events("request_failed")
+
+
+DETAILS = ["none", "text", "no text", "number", "object", "empty object"]
+DETAILS += ["objects", "tuple", "texts", "mixed", "empty"]
+RAISED = {
+    **{f"detail/{name.replace(' ', '%20')}": 409 for name in DETAILS},
+    **{f"invalid/{name}": 422 for name in ("model", "field", "item")},
+    "sold": 409,
+    "detail/unknown": 500,
+}
+
+
+@pytest.mark.promise("E2")
+@pytest.mark.parametrize("name", RAISED)
+def test_problem_is_as_declared(name: str, service: Any, project: Path) -> None:
+    """
+    However a team raises a problem, the answer is what the printed API document declares.
+    """
+    command: list[str | Path] = [project / ".venv" / "bin" / "order-desk", "openapi"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True)
+    document = json.loads(printed.stdout)
+    operation = document["paths"]["/wire/raised/sold"]["get"]["responses"]["default"]
+    schema = operation["content"]["application/problem+json"]["schema"]
+
+    answer = service.get(f"/wire/raised/{name}")
+
+    _refused(answer, RAISED[name])
+    told = Draft202012Validator(schema | {"components": document["components"]})
+    assert [error.message for error in told.iter_errors(answer.json)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    {
+        "detail/text": {"detail": "Sold out."},
+        "detail/object": {"code": "sold_out", "left": 0, "detail": "5"},
+        "detail/texts": [{"detail": "Sold out."}, {"detail": "Closed."}],
+        "invalid/model": [
+            {"detail": "The end is before the beginning.", "in": "body", "pointer": ""}
+        ],
+    }.items(),
+)
+def test_what_a_team_raises_is_in_the_problem(name: str, told: Any, service: Any) -> None:
+    """
+    What a team gives as the detail is in the answer: a text as `detail`, all else in `errors`.
+    """
+    found = service.get(f"/wire/raised/{name}").json
+
+    wanted = told if "detail" in found else {"errors": told if isinstance(told, list) else [told]}
+    assert found | wanted == found

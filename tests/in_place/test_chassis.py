@@ -12,7 +12,7 @@ import tokenize
 from pathlib import Path
 
 import pytest
-from harness import PACKAGE, ROOT, WITH_DATABASE, WITHOUT_DATABASE, modules
+from harness import BESIDE_WITH_DATABASE, PACKAGE, ROOT, WITH_DATABASE, modules
 
 DEMO = ROOT / "tests" / "in_place" / "demo_service"
 CHASSIS = PACKAGE / "chassis"
@@ -81,8 +81,8 @@ def test_newcomer_reads_little_with_a_database() -> None:
     """
     And thirty more where the example lies in a table.
     """
-    files = [WITH_DATABASE / "routes.py", WITH_DATABASE / "resources.py"]
-    files += [PACKAGE / "settings.py", PACKAGE / "web.py"]
+    files = [WITH_DATABASE / "routes.py", BESIDE_WITH_DATABASE / "resources.py"]
+    files += [DEMO / "settings.py", PACKAGE / "web.py"]
 
     assert sum(code_lines(path) for path in files) <= 130
 
@@ -153,7 +153,8 @@ def test_import_is_pure() -> None:
 
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
-    assert len(found["modules"]) == len([*PACKAGE.rglob("*.py"), *WITHOUT_DATABASE.rglob("*.py")])
+    there = [*CHASSIS.glob("*.py"), *DEMO.glob("*.py")]
+    assert len(found["modules"]) == len(there)
     assert found["impure"] == []
 
 

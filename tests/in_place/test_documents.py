@@ -11,7 +11,15 @@ from demo_service.__main__ import doc
 from demo_service.chassis.exits import Exit
 from demo_service.chassis.rules import RENAMED, variable
 from demo_service.chassis.settings import Settings
-from harness import PACKAGE, ROOT, TEMPLATE, WITH_DATABASE, WITHOUT_DATABASE, modules
+from harness import (
+    BESIDE_WITHOUT_DATABASE,
+    PACKAGE,
+    ROOT,
+    TEMPLATE,
+    WITH_DATABASE,
+    WITHOUT_DATABASE,
+    modules,
+)
 from ops.tools.report import CHECK_SECONDS
 from test_chassis import CHASSIS, CHASSIS_LINES, CHOSEN, code_lines
 
@@ -173,7 +181,7 @@ def test_reference_of_settings_is_current(capsys: pytest.CaptureFixture[str]) ->
     ours = printed.partition("# Settings of this service")[0]
 
     assert printed.strip() in (DOCS / "reference" / "configuration.md").read_text()
-    assert ours.strip() in (TEMPLATE / ".env.example").read_text()
+    assert ours.strip() in (TEMPLATE / ".env.example.jinja").read_text()
 
 
 def test_settings_in_documents_exist() -> None:
@@ -197,7 +205,7 @@ def test_code_about_other_services_is_the_example() -> None:
     """
     shown = (DOCS / "how-to" / "outbound.md").read_text().partition("- What comes back")[0]
     lines = re.findall(r"^    (.*)$", shown, re.MULTILINE)
-    seed = (WITHOUT_DATABASE / "resources.py").read_text()
+    seed = (BESIDE_WITHOUT_DATABASE / "resources.py").read_text()
     seed += (PACKAGE / "announcer.py").read_text()
 
     assert len(lines) == 3

@@ -228,7 +228,7 @@ def test_seeds_of_a_part() -> None:
     text = (ROOT / "copier.yml").read_text()
 
     assert [*TEXTS] == ["database.md", "job.md", "process.md", "web.md", "worker.md"]
-    assert all(f"/ops/runbooks/{Path(name).name}" in text for name in TEXTS)
+    assert all(f" ops/runbooks/{Path(name).name}" in text for name in TEXTS)
 
 
 def test_platforms_of_the_how_to() -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from harness import ROOT
 
@@ -204,6 +205,47 @@ def test_python_is_the_one_that_was_chosen(project: Path) -> None:
     elif answers["ci"] == "gitlab":
         loaded = yaml.safe_load((project / ".ci" / "gitlab.yml").read_text())
         assert loaded["default"]["image"].endswith(f"-python{version}-trixie")
+
+
+# Who builds, by the variables of its pipeline, and the repository that the image names.
+BUILDERS = {
+    "nobody": ({}, ""),
+    "GitHub": (
+        {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "acme/desk"},
+        "https://github.com/acme/desk",
+    ),
+    "GitLab": (
+        {"CI_PROJECT_URL": "https://gitlab.com/acme/desk"},
+        "https://gitlab.com/acme/desk",
+    ),
+    "another": ({"SOURCE": "https://git.example.com/desk"}, "https://git.example.com/desk"),
+}
+# In place of Docker: what it was asked for.
+DOCKER = """#!/bin/sh
+printf '%s\\n' "$@" > "$ASKED"
+exit 3
+"""
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_image_names_its_repository(builder: str, render: Render, tmp_path: Path) -> None:
+    """
+    The image has a label by which a registry finds the repository, from the pipeline that builds.
+    """
+    variables, source = BUILDERS[builder]
+    (tmp_path / "docker").write_text(DOCKER)
+    (tmp_path / "docker").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ASKED": str(tmp_path / "asked")}
+
+    ended = subprocess.run(
+        [".ci/run", "image"], cwd=render(), env=environment | variables, check=False
+    )
+
+    asked = (tmp_path / "asked").read_text().splitlines()
+    label = 'org.opencontainers.image.source="${SOURCE}"'
+    assert ended.returncode == 3
+    assert f"SOURCE={source}" in asked
+    assert label in (render() / "Dockerfile").read_text().partition("\nARG SOURCE=\n")[2]
 
 
 def test_a_release_waits_as_long_for_all(render: Render) -> None:

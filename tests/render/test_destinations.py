@@ -162,6 +162,10 @@ DATA = {
     "job_name: ../out": "job_name must not be given",
     "with_database: ../out": "with_database must not be given",
     "without_database: /tmp": "without_database must not be given",
+    "with_web: ../out": "with_web must not be given",
+    "without_web: /tmp": "without_web must not be given",
+    "job_alone: ../out": "job_alone must not be given",
+    "not_job_alone: /tmp": "not_job_alone must not be given",
 }
 
 

@@ -299,6 +299,37 @@ def test_documents_parse(project: Path) -> None:
     assert service["metadata"]["name"] == answers["service_name"]
     assert service["metadata"]["description"] == answers["description"]
     assert service["spec"]["owner"] == answers["owner"]
+    assert not re.search(r"(?m)^ *(\[\]|\{\})$", (project / "ops" / "service.yaml").read_text())
+
+
+@pytest.mark.parametrize("page", ["AGENTS.md", "README.md"])
+def test_paths_in_documents_exist(page: str, project: Path) -> None:
+    """
+    Each path that the first pages of a service name is there, but for what a person makes, and what
+    is in the template.
+    """
+    answers = yaml.safe_load((project / ".copier-answers.yml").read_text())
+    text = (project / page).read_text()
+    named = {*re.findall(r"`([\w.*/-]+(?:/|\.(?:py|md|ya?ml|json|toml)))`", text)}
+    folders = ["", f"src/{answers['service_name'].replace('-', '_')}/"]
+
+    assert {
+        name
+        for name in named
+        if not name.startswith(("docs/", ".dev/", "/"))
+        and not any([*project.glob(f"{folder}{name}")] for folder in folders)
+    } == set()
+    assert ("pipeline that calls it" in text) is (answers["ci"] != "none")
+
+
+def test_pypi_refuses_it(project: Path) -> None:
+    """
+    A service that somebody publishes by mistake stays private: PyPI takes nothing with this
+    classifier.
+    """
+    toml = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+
+    assert toml["classifiers"] == ["Private :: Do Not Upload"]
 
 
 YAMLLINT = """

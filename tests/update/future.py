@@ -65,7 +65,7 @@ def _next(name: str, text: str) -> str:
     The next text of a file of any owner, for seeds are not to arrive, whatever is in them.
     """
     ours, marker, yours = (
-        text.partition("# Yours below.\n#\n")
+        text.partition("# Yours below.\n")
         if name == ".env.example"
         else (
             text,

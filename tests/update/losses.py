@@ -75,9 +75,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 def ours(folder: Path) -> dict[str, bytes]:
     """
     What is in the files that are not the team's, without the name of the compose project, which a
-    service from before it had one does not get: test_compose_name.py.
+    service from before it had one does not get (test_compose_name.py), and without the settings of
+    the example, which a job alone keeps if it had them.
     """
     found = {name: text for name, text in contents(folder).items() if not is_seed(name)}
+    found[".env.example"] = found[".env.example"].partition(b"# Yours below.\n")[0]
     if compose := found.get("compose.yaml"):
         found["compose.yaml"] = re.sub(rb"(?m)^name: .*\n", b"", compose, count=1)
     return found
@@ -118,7 +120,7 @@ def losses(project: Path, *, arriving: Collection[str] = ()) -> list[str]:
     for status, name in (line.split("\t") for line in edits.splitlines()):
         path = project / name
         if status == "D":
-            found += [f"{name}: came back"] if path.exists() else []
+            found += [f"{name}: came back"] if path.exists() and name not in arriving else []
         elif not path.exists():
             found.append(f"{name}: is gone")
         elif not is_seed(name):

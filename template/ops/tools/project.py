@@ -40,7 +40,7 @@ class Project:
 
     @cached_property
     def pyproject(self) -> dict[str, Any]:
-        return tomllib.loads((self.root / "pyproject.toml").read_text())
+        return tomllib.loads((self.root / "pyproject.toml").read_text("utf-8"))
 
     @cached_property
     def package(self) -> str:
@@ -111,7 +111,7 @@ class Project:
         The files of these patterns, by name, without comments: lines that in Markdown are headings.
         """
         found = (path for pattern in patterns for path in sorted(self.root.glob(pattern)))
-        texts = {self.name_of(path): path.read_text() for path in found if path.is_file()}
+        texts = {self.name_of(path): path.read_text("utf-8") for path in found if path.is_file()}
         return {
             name: text if name.endswith(".md") else re.sub(r"(?m)^\s*#.*\n?", "", text)
             for name, text in texts.items()
@@ -122,7 +122,7 @@ class Project:
         Of a file that may be missing, without blanks around.
         """
         path = self.root / name
-        return [line.strip() for line in path.read_text().splitlines()] if path.exists() else []
+        return [*map(str.strip, path.read_text("utf-8").splitlines())] if path.exists() else []
 
     def name_of(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()

@@ -132,7 +132,7 @@ def _run(arguments: argparse.Namespace, project: Project, folder: Path) -> int:
         files = _git(project, "status", "--short", "--untracked-files=all", "--", ".")
         text = _summary(step, problems, migrations, files)
         if arguments.summary:
-            arguments.summary.write_text(text)
+            arguments.summary.write_text(text, "utf-8")
     print(text)
     return 2 if problems else 0
 
@@ -198,7 +198,7 @@ def _migrations(step: Step) -> list[str]:
     """
     The scripts of the template that copier runs, and what each says of itself.
     """
-    config = yaml.safe_load((step.folder / "copier.yml").read_text())
+    config = yaml.safe_load((step.folder / "copier.yml").read_text("utf-8"))
     told = []
     for each in config.get("_migrations", []):
         version = str(each.get("version", step.new))
@@ -206,7 +206,7 @@ def _migrations(step: Step) -> list[str]:
             script = re.search(r"hooks/\S+?\.py", str(each.get("command", "")))
             name = script[0] if script else "a command of copier.yml"
             path = step.folder / name
-            said = ast.get_docstring(ast.parse(path.read_text())) if path.is_file() else None
+            said = ast.get_docstring(ast.parse(path.read_text("utf-8"))) if path.is_file() else None
             about = f" ({said.splitlines()[0]})" if said else ""
             told.append(f"the migration to {version}, `{name}`{about}")
     return told
@@ -257,7 +257,7 @@ def _changes(step: Step) -> str:
     """
     path = step.folder / "CHANGELOG.md"
     kept = []
-    for section in re.split(r"(?m)^(?=## )", path.read_text() if path.exists() else ""):
+    for section in re.split(r"(?m)^(?=## )", path.read_text("utf-8") if path.exists() else ""):
         named = re.match(r"## \[?(v?\d[^\s\]]*)", section)
         if named and release(step.old) < release(named[1]) <= release(step.new):
             kept.append(re.sub(r"(?m)^(?=##)", "#", section.strip()))

@@ -161,7 +161,8 @@ class Service:
         wait_until(
             lambda: self.process.poll() is not None or self.is_ready(), seconds=START_SECONDS
         )
-        assert self.process.poll() is None, self.stdout.read_text() + self.stderr.read_text()
+        told = self.stdout.read_bytes() + self.stderr.read_bytes()
+        assert self.process.poll() is None, told.decode()
 
     def send_signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -186,7 +187,7 @@ class Service:
         lines: list[str] = []
         for path in (self.stdout, self.stderr):
             # A line without its end is still being written. Texts may hold other line ends.
-            lines += path.read_text().split("\n")[:-1]
+            lines += path.read_text("utf-8").split("\n")[:-1]
         return [json.loads(line) for line in lines]
 
     def events(self, name: str, **fields: object) -> list[dict[str, Any]]:
@@ -315,7 +316,7 @@ def _command() -> list[str]:
     """
     The installed command, named in pyproject.toml.
     """
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
     return [str(Path(sys.executable).parent / next(iter(project["scripts"])))]
 
 

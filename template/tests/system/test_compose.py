@@ -23,7 +23,7 @@ def _services() -> Services:
     """
     Those that run a process type of ours; what is interpolated has its default.
     """
-    text = re.sub(r"\$\{\w+:?-([^}]*)\}", r"\1", PATH.read_text())
+    text = re.sub(r"\$\{\w+:?-([^}]*)\}", r"\1", PATH.read_text(encoding="utf-8"))
     services: Services = yaml.safe_load(text)["services"]
     return {kind: services[kind] for kind in ("web", "worker", "job") if kind in services}
 
@@ -95,7 +95,7 @@ def variables(service: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     pairs: list[tuple[str, Any]] = []
     for each in [files] if isinstance(files, str) else files:
         path = PATH.parent / (each["path"] if isinstance(each, dict) else each)
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         pairs += [(line.partition("=")[0], line.partition("=")[2].strip("\"'")) for line in lines]
     if isinstance(environment, list):
         pairs += [(pair.partition("=")[0], pair.partition("=")[2] or None) for pair in environment]

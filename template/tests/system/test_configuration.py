@@ -150,7 +150,7 @@ def test_env_example_is_the_reference(run: Run) -> None:
     """
     `.env.example` says what `config doc` says: the chassis' settings, and below them yours.
     """
-    example = (PROJECT / ".env.example").read_text()
+    example = (PROJECT / ".env.example").read_text(encoding="utf-8")
     ours, yours = run("config", "doc").stdout.split("# Settings of this service")
 
     told = "your settings go below 'Yours below.': what is above it is the template's"
@@ -169,8 +169,8 @@ def test_settings_from_files(run: Run, kind: str, tmp_path: Path) -> None:
     A folder of files sets what the environment does not; a missing folder is an error. `config
     show` prints what differs from the defaults and where it came from.
     """
-    (tmp_path / "APP_PORT").write_text("9001\n")
-    (tmp_path / "APP_ADMIN_PORT").write_text("9002\n")
+    (tmp_path / "APP_PORT").write_text("9001\n", encoding="utf-8")
+    (tmp_path / "APP_ADMIN_PORT").write_text("9002\n", encoding="utf-8")
 
     given = {"secrets_dir": tmp_path, "port": 9000, "log_level": "WarNing"}
     shown = run("config", "show", **given).stdout.splitlines()

@@ -24,7 +24,7 @@ def _instructions() -> dict[str, str]:
     """
     The instructions of the last stage, and of those it starts from; of ENV all.
     """
-    text = re.sub(r"(?m)^\s*#.*\n", "", PATH.read_text())
+    text = re.sub(r"(?m)^\s*#.*\n", "", PATH.read_text(encoding="utf-8"))
     found: dict[str, str] = {}
     stages: dict[str, dict[str, str]] = {}
     for line in re.sub(r"\\\n\s*", "", text).splitlines():

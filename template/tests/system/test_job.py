@@ -80,7 +80,7 @@ def test_every_job_has_its_alerts(command: list[str], names: list[str]) -> None:
     rules = [
         rule
         for path in PROJECT.glob("ops/alerts/*.y*ml")
-        for group in (yaml.safe_load(path.read_text()) or {}).get("groups", [])
+        for group in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("groups", [])
         for rule in group["rules"]
     ]
     listed = [rule["labels"]["exported_job"] for rule in rules if rule.get("record") == LIST]

@@ -61,7 +61,7 @@ def _situation(
     What the person on call has: command, settings, ports, process, log and the id of a request.
     """
     log = tmp_path_factory.mktemp("runbooks") / "log"
-    log.write_text(json.dumps({"event": "started", "request_id": REQUEST}) + "\n")
+    log.write_text(json.dumps({"event": "started", "request_id": REQUEST}) + "\n", encoding="utf-8")
     known = {"SERVICE": command[0], "REQUEST": REQUEST, "LOG": str(log), "PID": str(os.getpid())}
     if SERVES:
         service = request.getfixturevalue("service")
@@ -106,7 +106,7 @@ def test_command(
         check=False,
     )
 
-    failed = [{*line.split()} for line in failures.read_text().splitlines()]
+    failed = [{*line.split()} for line in failures.read_text(encoding="utf-8").splitlines()]
     greps = sum("grep" in line for line in script.splitlines())
     found_nothing = len(failed) <= greps and all(codes <= {"0", "1"} for codes in failed)
     said = f"{script}{ended.stdout}{ended.stderr}"

@@ -117,7 +117,7 @@ def read(path: Path) -> defaultdict[str, list[str]]:
     """
     found: defaultdict[str, list[str]] = defaultdict(list)
     for part in [path, *sorted(path.with_name(f"{path.name}.d").glob("*.conf"))]:
-        for line in part.read_text().replace("\\\n", " ").splitlines():
+        for line in part.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
             key, equals, value = (part.strip() for part in line.partition("="))
             # It is both, that to start and that to stop.
             key = "TimeoutStopSec" if key == "TimeoutSec" else key

@@ -17,7 +17,7 @@ def test_bounds(service: Any, smoke: tuple[str, str, int]) -> None:
     Each bound in a rule or dashboard is one of the histogram: with any other, it would be silent.
     """
     files = [*PROJECT.glob("ops/alerts/*.yaml"), *PROJECT.glob("ops/dashboards/*.json")]
-    asked = {bound for file in files for bound in bounds(file.read_text())}
+    asked = {bound for file in files for bound in bounds(file.read_text(encoding="utf-8"))}
     method, path, _ = smoke
     service.get(path, method=method)
 

@@ -58,7 +58,7 @@ def test_malformed_request_id_is_replaced(service: Any, given: str) -> None:
     answer = service.get("/nowhere", headers={"X-Request-ID": given})
 
     assert answer.headers["x-request-id"] != given
-    assert given not in service.stdout.read_text()
+    assert given not in service.stdout.read_text(encoding="utf-8")
 
 
 @pytest.mark.promise("M2")

@@ -311,7 +311,9 @@ async def _text(request: Any) -> PlainTextResponse:
 def api(*more: Any, docs: bool = False) -> FastAPI:
     parts = [connections, edge, flood, limits, long, outbound, overload, telemetry, wire]
     routers = [*(part.router for part in parts), *more]
-    return create_api(router, *routers, wire.lenient, docs=docs)
+    app = create_api(router, *routers, wire.lenient, docs=docs)
+    app.add_exception_handler(wire.Sold, wire.sold)
+    return app
 
 
 async def _middleware(request: Request, go_on: Any) -> Response:

@@ -6,14 +6,15 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Body, Depends, Header, Query, Security
+from fastapi import Body, Depends, Header, HTTPException, Query, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
 from fastapi.security import APIKeyQuery
 from pydantic import BaseModel, ConfigDict, Field
 
 from .chassis import problem
 from .chassis.fastapi import AnyQueryRoute, RequestModel, Router
 
-__all__ = ["lenient", "router"]
+__all__ = ["Sold", "lenient", "router", "sold"]
 
 router = Router(prefix="/wire")
 lenient = Router(prefix="/wire/lenient", route_class=AnyQueryRoute)
@@ -112,3 +113,51 @@ async def only_filters(filters: Annotated[OnlyFilters, Query()]) -> int:
 @router.get("/unavailable/{status}")
 async def unavailable(status: int) -> None:
     raise problem.Unavailable("the canary does not sing", status=status)
+
+
+# What teams give as details, by the name of the operation that raises it.
+DETAILS: dict[str, Any] = {
+    "none": None,
+    "text": "Sold out.",
+    "no text": "",
+    "number": 5,
+    "object": {"code": "sold_out", "left": 0, "detail": 5},
+    "empty object": {},
+    "objects": [{"detail": "Too late.", "in": "body", "pointer": "/when"}, {"code": 7}],
+    "tuple": ({"code": 7},),
+    "texts": ["Sold out.", "Closed."],
+    "mixed": ["Sold out.", {"code": 7}, [1, 2], None],
+    "empty": [],
+}
+# As pydantic tells them of a model, of one of its fields, and of an item of a list.
+INVALID: dict[str, Any] = {
+    "model": {"type": "value_error", "loc": (), "msg": "The end is before the beginning."},
+    "field": {"type": "value_error", "loc": ("end",), "msg": "The end is missing."},
+    "item": {"type": "value_error", "loc": (0, "end"), "msg": "The end is missing."},
+}
+
+
+class Sold(Exception):  # noqa: N818  # as in a service
+    """
+    For a handler of the team's own, which answers with a problem of the chassis.
+    """
+
+
+async def sold(_: Request, error: Exception) -> Response:
+    told = problem.body(409, errors={"code": "sold", "detail": error})
+    return Response(told, 409, media_type=problem.MEDIA_TYPE)
+
+
+@router.get("/raised/detail/{name}")
+async def raised_detail(name: str) -> None:
+    raise HTTPException(409, DETAILS[name])
+
+
+@router.get("/raised/invalid/{name}")
+async def raised_invalid(name: str) -> None:
+    raise RequestValidationError([INVALID[name]])
+
+
+@router.get("/raised/sold")
+async def raised_sold() -> None:
+    raise Sold("It is gone.")

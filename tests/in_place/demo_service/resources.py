@@ -1,1 +1,1 @@
-../../../template/{{ without_database }}/src/{{ package_name }}/resources.py
+../../../template/{{ not_job_alone }}/{{ without_database }}/src/{{ package_name }}/resources.py

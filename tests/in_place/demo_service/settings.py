@@ -1,1 +1,1 @@
-../../../template/src/{{ package_name }}/settings.py
+../../../template/{{ not_job_alone }}/src/{{ package_name }}/settings.py

@@ -78,7 +78,7 @@ def migrations_reversible(project: Project) -> Finding:
     paths = sorted(project.root.glob(f"src/{project.package}/migrations/versions/[0-9]*.py"))
     faults = []
     for path in paths:
-        for node in ast.parse(path.read_text()).body:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
             # A docstring and `pass` call nothing.
             if getattr(node, "name", "") == "downgrade" and any(
                 isinstance(each, ast.Call) for each in ast.walk(node)

@@ -31,7 +31,7 @@ class Admin:
         self._process, self._health, self._ticker = process, health, ticker
         # An update of the template writes its version into this file.
         version = files(__package__ or "") / "VERSION"
-        template = version.read_text().strip() if version.is_file() else "unknown"
+        template = version.read_text(encoding="utf-8").strip() if version.is_file() else "unknown"
         self._build = process.logs.identity | {"template": template}
         self._loop = asyncio.get_running_loop()
         REGISTRY.register(self)

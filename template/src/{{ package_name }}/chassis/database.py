@@ -214,7 +214,7 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 
     def password() -> str:
         # Read anew for each connection, so that it may change.
-        return file.read_text().strip() if file else unquote(urlsplit(url).password or "")
+        return file.read_text("utf-8").strip() if file else unquote(urlsplit(url).password or "")
 
     return {
         "dsn": url,

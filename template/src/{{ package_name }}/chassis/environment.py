@@ -91,7 +91,7 @@ def _renamed(
     """
     for old, (new, since) in RENAMED.items():
         name, value = variable(old), there.get(variable(old))
-        value = value.read_text().strip() if isinstance(value, Path) else value
+        value = value.read_text(encoding="utf-8").strip() if isinstance(value, Path) else value
         if name in there and old not in cls.model_fields and value != raw.get(new):
             both = "; both are set, and differ" if new in raw else ""
             yield name, f"is {variable(new)} since template {since}: set that, unset this{both}"

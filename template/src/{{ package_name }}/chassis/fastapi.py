@@ -81,9 +81,7 @@ class StrictRoute(routing.APIRoute):
         known = _query_names(parts)
         handle, provider = super().get_route_handler(), route.dependency_overrides_provider
         start = "response_model_"
-        options = {
-            key[len(start) :]: vars(route)[key] for key in vars(route) if key.startswith(start)
-        }
+        options = {key[len(start) :]: one for key, one in vars(route).items() if start in key}
         is_usual = (takes_json or body is None) and _is_usual(route, parts)
 
         limits = getattr(route.endpoint, "limits", Limits())
@@ -229,8 +227,7 @@ class _JSONField(ModelField):
 
     @cached_property
     def _names(self) -> set[str]:
-        schema = json.dumps(self._type_adapter.json_schema())
-        return set(re.findall(r'"([^"]+)": {', schema))
+        return set(re.findall(r'"([^"]+)": {', json.dumps(self._type_adapter.json_schema())))
 
 
 async def _answer(route: Any, options: dict[str, Any], request: Request) -> Response:
@@ -282,13 +279,12 @@ def _is_usual(route: Any, parts: list[models.Dependant]) -> bool:
     """
     Whether the short way knows all that an operation asks for.
     """
-    calls = [part.call for part in parts]
     return (
         route.response_field is not None
         # Newer than our oldest FastAPI.
         and getattr(route, "max_body_size", None) is None
         and not isinstance(route.response_class, type)
-        and all(iscoroutinefunction(call) and unwrap(call) is call for call in calls)
+        and all(iscoroutinefunction(part.call) and unwrap(part.call) is part.call for part in parts)
         and all(part.use_cache and not any(getattr(part, name) for name in _MORE) for part in parts)
     )
 
@@ -381,9 +377,7 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
         routes = routing.iter_route_contexts(request.app.routes)
         same = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
         CURRENT.get().route = same[0].path or ""
-        headers["Allow"] = ", ".join(
-            sorted({name for route in same for name in route.methods or ()})
-        )
+        headers["Allow"] = ", ".join(sorted({name for one in same for name in one.methods or ()}))
     told = {"detail" if isinstance(error.detail, str) else "errors": error.detail}
     return _problem(error.status_code, headers, **told)
 
@@ -422,10 +416,10 @@ def _located(item: dict[str, Any]) -> dict[str, str]:
     """
     What is wrong and where; what the client made up, such as an unknown name, is not repeated.
     """
-    told, (source, *place) = item["msg"], item["loc"]
+    told, (source, *place) = item["msg"], item["loc"] or ("body",)
     if item["type"] == "union_tag_invalid":
         told = f"Input tag should be one of {item['ctx']['expected_tags']}"
     # Where `_JSONField` speaks, there is no input, and the unknown name is gone.
     if item["type"] == "extra_forbidden" and "input" in item:
         place = place[:-1]
-    return {"detail": told, "in": source, "pointer": "".join(f"/{part}" for part in place)}
+    return {"detail": told, "in": str(source), "pointer": "".join(f"/{part}" for part in place)}

@@ -43,6 +43,15 @@ class Refused(Exception):  # noqa: N818  # as above
     """
 
 
+def _listed(errors: Any) -> list[dict[str, Any]]:
+    """
+    What a route gave as errors, as SCHEMA declares them: many of them, each an object.
+    """
+    many = errors if isinstance(errors, (list, tuple)) else [errors]
+    told = [one if isinstance(one, dict) else {"detail": one} for one in many]
+    return [{name: str(one[name]) if name in ERROR else one[name] for name in one} for one in told]
+
+
 def body(status: int, *, dependency: str = "", **members: Any) -> bytes:
     """
     A problem as JSON; `instance` is the request id, and *members* add to it. If the answer is not
@@ -50,5 +59,7 @@ def body(status: int, *, dependency: str = "", **members: Any) -> bytes:
     """
     if dependency:
         members["reason"] += f": {dependency}"
+    if "errors" in members:
+        members["errors"] = _listed(members["errors"])
     problem = {"type": "about:blank", "title": responses.get(status, "Error"), "status": status}
     return orjson.dumps({**problem, "instance": get_contextvars().get("request_id", ""), **members})
