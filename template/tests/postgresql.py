@@ -123,7 +123,7 @@ def _start(folder: Path) -> None:
     ):
         # A line comes when the server is ready, and the end of the file if it never will be.
         is_ready = shell.stdout and shell.stdout.readline()
-    assert is_ready, log.read_text()
+    assert is_ready, log.read_text("utf-8")
 
 
 def stay(folder: Path) -> None:

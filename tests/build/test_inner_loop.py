@@ -19,7 +19,7 @@ from postgresql import execute
 pytestmark = pytest.mark.covers(
     "template/tests/postgresql.py",
     "template/tests/system/conftest.py",
-    "template/{{ with_database }}/tests/conftest.py",
+    "template/*/tests/conftest.py",
     "template/.ci/run",
     "docs/how-to/tests.md",
 )
