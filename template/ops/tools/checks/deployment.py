@@ -184,7 +184,7 @@ def restart_policy(project: Project) -> Finding:
         }
         if not {64, 78} <= codes:
             faults.append(f"CronJob {name} is tried again after 64 or 78")
-    told = f"{len(units)} systemd units, {len(jobs)} CronJobs; others can't tell exit codes apart"
+    told = f"{len(units)} systemd units and {len(jobs)} CronJobs end for good on 64 and 78"
     mend = "RestartPreventExitStatus=64 78, or podFailurePolicy"
     return judge(faults, told, next=mend, looked=[*units, *jobs])
 
