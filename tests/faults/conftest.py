@@ -14,6 +14,7 @@ import pytest
 import warm
 from faulty_postgresql import PostgreSQL, Tables
 from harness import slack, system
+from queues import Queue
 
 
 @pytest.fixture(name="answers", scope="module")
@@ -173,3 +174,11 @@ def _postgresql() -> Iterator[PostgreSQL]:
     """
     with PostgreSQL() as server:
         yield server
+
+
+@pytest.fixture(name="queue")
+def _queue(migrated_postgresql: PostgreSQL, start: Callable[..., Any]) -> Queue:
+    """
+    The queue of a service with workers.
+    """
+    return Queue(migrated_postgresql, start)
