@@ -125,9 +125,11 @@ def test_database_can_be_chosen_later(tmp_path: Path, uv: Uv) -> None:
 @pytest.mark.parametrize("module", ["resources.py", "conftest.py"])
 def test_lines_are_those_of_the_seeds(module: str) -> None:
     """
-    What the page has one write is what a service with a database starts with.
+    What the page has one write is what a service with web and a database starts with.
     """
-    seeds = (ROOT / "template").glob(f"**/{{{{ with_database }}}}/**/{module}")
+    others = {"{{ job_alone }}", "{{ without_web }}"}
+    found = (ROOT / "template").glob(f"**/{{{{ with_database }}}}/**/{module}")
+    (seed,) = [path for path in found if not others & {*path.parts}]
     written = (
         block("In `resources.py`, import")
         + block("give `Resources` the field")
@@ -137,5 +139,4 @@ def test_lines_are_those_of_the_seeds(module: str) -> None:
     )
 
     wanted = {line.strip() for line in written.splitlines()}
-    for seed in seeds:
-        assert wanted <= {line.strip() for line in seed.read_text().splitlines()}
+    assert wanted <= {line.strip() for line in seed.read_text().splitlines()}

@@ -400,20 +400,21 @@ def test_held_lock(serve: Start, ask: Ask, shared: PostgreSQL) -> None:
     """
     Requests that wait for a lock fail in time, keep their connections, and leave some to others.
     """
-    limits = {"database_lock_seconds": 0.3, "pool_checkout_seconds": 0.7, "pool_size_max": 10}
-    service = serve(shared, **limits)
-    holder = ask(service, "/faults/database/lock?seconds=1.8")
+    # Long enough for a busy machine to see that requests wait.
+    limits = {"database_lock_seconds": 0.9, "pool_checkout_seconds": 2.1}
+    service = serve(shared, **limits, request_deadline_seconds=6, pool_size_max=10)
+    holder = ask(service, "/faults/database/lock?seconds=5.4")
     locked = "SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted"
     wait_until(lambda: shared.fetch(locked))
     status, seconds = timed(lambda: service.get("/v1/notes"))
-    assert (status, seconds < 0.3 + slack(0.2)) == (503, True)
+    assert (status, seconds < 0.9 + slack(0.2)) == (503, True)
     backends = "SELECT pid FROM pg_stat_activity WHERE usename = 'service' ORDER BY 1"
     before = shared.fetch(backends)
     pending = [ask(service, "/v1/notes") for _ in range(20)]
     wait_until(lambda: metric(service, "app_database_waiting") >= 10)
     status, seconds = timed(lambda: service.get("/faults/database/show"))
 
-    assert (status, seconds < slack(0.7)) == (200, True)
+    assert (status, seconds < slack(2.1)) == (200, True)
     assert {answer().status for answer in pending} == {503}
     assert {*before} <= {*shared.fetch(backends)}
     assert holder().status == 200
